@@ -1,0 +1,349 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxName  = 64
+	maxAlias = 256
+)
+
+var agentName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// agentList is the list of agents while it is read: the agents, and where they are in the file.
+type agentList struct {
+	agents  []Agent
+	names   []value   // where each name is; its node is nil where there is none
+	aliases [][]value // where each alias is
+	aliased []bool    // whether aliases are written at all
+	models  []value   // where to warn about the model
+	broken  bool      // at least one name could not be read
+}
+
+// readAgents reads the list of agents; it is nil where there is none.
+func readAgents(v value) *agentList {
+	if v.isNull() {
+		v.problem("is required: write at least one agent with its name, protocol and url")
+		return nil
+	}
+	l := &agentList{}
+	if !v.list("agents", func(_ int, at value) { l.read(at) }) {
+		return nil
+	}
+	if len(l.agents) == 0 {
+		v.problem("is required: write at least one agent with its name, protocol and url")
+		return nil
+	}
+	return l
+}
+
+// read reads one agent.
+func (l *agentList) read(v value) {
+	a := DefaultAgent()
+	l.names = append(l.names, value{})
+	l.aliases = append(l.aliases, nil)
+	l.aliased = append(l.aliased, false)
+	l.models = append(l.models, v)
+	i := len(l.names) - 1
+	defer func() { l.agents = append(l.agents, a) }()
+
+	var tlsWritten map[string]value
+	var options []option
+	w := v.mapping(fields{
+		"name": func(v value) {
+			a.Name = readName(v)
+			l.names[i] = v
+		},
+		"aliases": func(v value) {
+			l.aliased[i] = true
+			a.Aliases, l.aliases[i] = readAliases(v)
+		},
+		"description":      sentence(&a.Description),
+		"protocol":         oneOf(&a.Protocol, v.d.opts.Protocols...),
+		"url":              func(value) {}, // below: what it may be depends on other settings
+		"path":             a.readPath,
+		"model":            word(&a.Model, maxAlias),
+		"credential":       a.Credential.read,
+		"headers":          headers(&a.Headers),
+		"forward_headers":  headerNames(&a.ForwardHeaders),
+		"tls":              func(v value) { tlsWritten = a.TLS.read(v) },
+		"timeouts":         a.Timeouts.read,
+		"keep_alive":       spanOrZero(&a.KeepAlive),
+		"heartbeat":        a.Heartbeat.read,
+		"allow_link_local": boolean(&a.AllowLinkLocal),
+		"strict":           boolean(&a.Strict),
+		"defaults":         a.Defaults.read,
+		"options":          func(v value) { options = readOptions(v) },
+		"urls":             nil,
+		"health":           nil,
+		"retry":            nil,
+		"read_ahead":       nil,
+		"limits":           nil,
+		"fallback":         nil,
+	})
+	if w == nil {
+		l.broken = true
+		return
+	}
+	for _, key := range []string{"name", "protocol", "url"} {
+		if _, ok := w[key]; !ok {
+			v.problem("%s", map[string]string{
+				"name":     "name is required: what clients call the agent by",
+				"protocol": "protocol is required: one of " + strings.Join(v.d.opts.Protocols, ", "),
+				"url":      "url is required: http://host:port, https://host:port, unix:/path or demo:protocol",
+			}[key])
+		}
+	}
+	if a.Name == "" {
+		l.broken = true
+	}
+	if at, ok := w["url"]; ok {
+		a.readURL(at)
+	}
+	if at, ok := w["path"]; ok && at.node.Kind == yaml.SequenceNode && a.Protocol != "" && a.Protocol != "cycls" {
+		at.problem("wants one path: a list, to be probed, is for protocol cycls only")
+	}
+	if at, ok := w["tls"]; ok {
+		a.checkTLS(at, tlsWritten)
+	}
+	if at, ok := w["model"]; ok {
+		l.models[i] = at
+	}
+	if at, ok := w["credential"]; ok {
+		a.checkCredential(at, w["headers"])
+	}
+	a.checkOptions(options)
+}
+
+// readName reads an agent's name; it is empty where that is wrong.
+func readName(v value) string {
+	text, ok := v.text("the agent's name")
+	if !ok {
+		return ""
+	}
+	if !agentName.MatchString(text) || text == "." || text == ".." {
+		v.problem("wants 1 to %d letters, digits, dots, underscores and hyphens, not %s", maxName, v.shown())
+		return ""
+	}
+	return text
+}
+
+// readAliases reads aliases and where each of them is.
+func readAliases(v value) (aliases []string, at []value) {
+	v.list("names and patterns such as [gpt-4o, \"support-*\"], or [] for none", func(_ int, v value) {
+		text, ok := v.text("a name, or a pattern with a star")
+		if !ok {
+			return
+		}
+		problem := checkWord(text, maxAlias)
+		if text == "" {
+			problem = "is empty"
+		}
+		if problem != "" {
+			v.problem("%s", problem)
+			return
+		}
+		aliases, at = append(aliases, text), append(at, v)
+	})
+	return aliases, at
+}
+
+// readPath reads one path or several.
+func (a *Agent) readPath(v value) {
+	read := func(v value) {
+		text, ok := v.text("a path such as /v1/chat/completions")
+		if !ok {
+			return
+		}
+		if text == "" && v.node.Kind == yaml.ScalarNode && !strings.HasSuffix(v.path, "]") {
+			return // the protocol's own
+		}
+		if problem := checkPath(text); problem != "" {
+			v.problem("%s", problem)
+			return
+		}
+		a.Path = append(a.Path, text)
+	}
+	if v.node.Kind == yaml.SequenceNode {
+		v.list("paths", func(_ int, v value) { read(v) })
+		return
+	}
+	read(v)
+}
+
+func (a *Agent) readURL(v value) {
+	text, ok := v.text("a url")
+	if !ok {
+		return
+	}
+	t, problem := parseTarget(text, a.AllowLinkLocal, v.d.opts.Protocols)
+	if problem != "" {
+		v.problem("%s", problem)
+		return
+	}
+	if t.Scheme == "demo" && a.Protocol != "" && t.Demo != a.Protocol {
+		v.problem("is a demo agent of another protocol: write demo: and the agent's own protocol")
+		return
+	}
+	a.URL = t
+	// The habit of OpenAI's base urls.
+	if strings.HasSuffix(t.BasePath, "/v1") && len(a.Path) == 0 && slices.Contains([]string{"chat", "responses", "ticos", "swarms"}, a.Protocol) {
+		v.warn("ends in /v1, and so the backend is asked for /v1/v1/…: leave /v1 out here, or set path")
+	}
+}
+
+func (a *Agent) checkTLS(v value, written map[string]value) {
+	if a.TLS == (TLS{}) || a.URL.Scheme == "" {
+		return
+	}
+	if a.URL.Scheme != "https" {
+		v.problem("is for https:// only, which the url is not: change the url, or leave tls out")
+		return
+	}
+	a.TLS.build(v, written)
+}
+
+func (a *Agent) checkCredential(v, headers value) {
+	if a.Credential.IsZero() {
+		return
+	}
+	for _, h := range a.Headers {
+		if strings.EqualFold(h.Name, a.Credential.Header) {
+			headers.problem("sets the header of the credential: leave one out")
+		}
+	}
+	if a.URL.Scheme == "http" && !a.URL.Loopback() {
+		v.warn("goes over the network unencrypted: use an https:// url")
+	}
+}
+
+func (t *AgentTimeouts) read(v value) {
+	v.mapping(fields{
+		"connect":    span(&t.Connect),
+		"first_byte": span(&t.FirstByte),
+		"idle":       span(&t.Idle),
+		"total":      span(&t.Total),
+	})
+}
+
+func (h *Heartbeat) read(v value) {
+	v.mapping(fields{
+		"stream":            spanOrZero(&h.Stream),
+		"before_first_byte": nil,
+		"json":              nil,
+	})
+}
+
+func (d *Defaults) read(v value) {
+	v.mapping(fields{
+		"system_prompt": sentence(&d.SystemPrompt),
+		"max_tokens":    integer(&d.MaxTokens, 0, math.MaxInt32),
+		"temperature":   temperature(&d.Temperature),
+	})
+}
+
+// option is one of a protocol's switches, and where it is.
+type option struct {
+	key, text string
+	at        value
+}
+
+func readOptions(v value) (options []option) {
+	v.entries(func(key string, at value) {
+		text, ok := at.scalar("text, a number, or true or false")
+		if !ok {
+			return
+		}
+		if problem := checkWord(text, 4096); problem != "" {
+			at.problem("%s", problem)
+			return
+		}
+		if at.node.ShortTag() == "!!bool" {
+			text = strings.ToLower(text) // True and TRUE are true
+		}
+		options = append(options, option{key: key, text: text, at: at})
+	})
+	return options
+}
+
+// checkOptions has the protocol judge its own switches.
+func (a *Agent) checkOptions(options []option) {
+	if a.Protocol == "" {
+		return
+	}
+	for _, o := range options {
+		check := o.at.d.opts.OptionCheck
+		if check == nil {
+			o.at.problem("unknown option: %s has none", a.Protocol)
+			continue
+		}
+		if err := check(a.Protocol, o.key, o.text); err != nil {
+			o.at.problem("%s", o.complaint(err, check, a.Protocol))
+			continue
+		}
+		if a.Options == nil {
+			a.Options = make(map[string]string)
+		}
+		a.Options[o.key] = o.text
+	}
+}
+
+// complaint is what a protocol says about a value. Of one that was expanded it is what the protocol says about the text in
+// the file, so that nothing from the environment is quoted.
+func (o option) complaint(err error, check func(protocol, key, value string) error, protocol string) string {
+	raw := o.at.node.Value
+	if raw == o.text || !strings.Contains(raw, "$") {
+		return err.Error()
+	}
+	if err := check(protocol, o.key, raw); err != nil {
+		return err.Error()
+	}
+	return "expands to a value that this option does not take"
+}
+
+// checkNames reports words that would mean two agents.
+func (l *agentList) checkNames() {
+	taken := make(map[string]value)
+	claim := func(word string, at value) {
+		first, again := taken[word]
+		if !again {
+			taken[word] = at
+			return
+		}
+		where := first.path
+		if first.node.Line > 0 {
+			where = fmt.Sprintf("%s (line %d)", where, first.node.Line)
+		}
+		at.problem("is the same as %s: every name and alias means one agent", where)
+	}
+	for i, a := range l.agents {
+		if a.Name != "" {
+			claim(a.Name, l.names[i])
+		}
+	}
+	for i, a := range l.agents {
+		for j, alias := range a.Aliases {
+			if j < len(l.aliases[i]) {
+				claim(alias, l.aliases[i][j])
+			}
+		}
+	}
+}
+
+// warn tells of models that are probably missing: where clients can only know the agent's name, a backend that needs a
+// model would be told that name. An agent for every word ("*") is meant to pass the client's own word on.
+func (l *agentList) warn() {
+	for i, a := range l.agents {
+		needs := slices.Contains([]string{"chat", "responses", "swarms"}, a.Protocol)
+		if needs && a.Model == "" && a.Name != "" && a.URL.Scheme != "" && a.URL.Scheme != "demo" && !slices.Contains(a.Aliases, "*") {
+			l.models[i].warn("model is not set: a client that calls the agent by its name has the backend asked for a model of that name")
+		}
+	}
+}

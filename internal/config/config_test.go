@@ -1,0 +1,223 @@
+package config
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// parse reads a configuration that must be good.
+func parse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, problems := Parse("config.yaml", []byte(text), testOptions(t))
+	if c == nil {
+		t.Fatalf("refused: %v", problems)
+	}
+	return c
+}
+
+const minimal = "agents:\n  - name: support\n    protocol: cycls\n    url: http://127.0.0.1:8000\n"
+
+// TestDefaultsAreTheDocumentedOnes reads the least that works and looks at every value that is not written.
+func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
+	t.Parallel()
+	c := parse(t, minimal)
+	a := c.Agents[0]
+	for _, tc := range []struct {
+		path      string
+		got, want any
+	}{
+		{"server.listen", c.Server.Listen, "127.0.0.1:8080"},
+		{"server.socket_mode", c.Server.SocketMode, fs.FileMode(0o660)},
+		{"server.max_body", c.Server.MaxBody, Size(20 << 20)},
+		{"server.max_header", c.Server.MaxHeader, Size(32 << 10)},
+		{"server.max_connections", c.Server.MaxConnections, 10000},
+		{"server.timeouts.header", c.Server.Timeouts.Header, 5 * time.Second},
+		{"server.timeouts.body", c.Server.Timeouts.Body, 30 * time.Second},
+		{"server.timeouts.idle", c.Server.Timeouts.Idle, 3 * time.Minute},
+		{"server.timeouts.write", c.Server.Timeouts.Write, 30 * time.Second},
+		{"server.timeouts.drain", c.Server.Timeouts.Drain, 25 * time.Second},
+		{"log.level", c.Log.Level, "info"},
+		{"log.format", c.Log.Format, "json"},
+		{"log.access", c.Log.Access, true},
+		{"default_agent", c.DefaultAgent, "support"}, // the only one
+		{"translate.strict", c.Translate.Strict, false},
+		{"agents[0].aliases", a.Aliases, []string{"*"}}, // of a single agent
+		{"agents[0].description", a.Description, ""},
+		{"agents[0].path", a.Path, []string(nil)},
+		{"agents[0].model", a.Model, ""},
+		{"agents[0].credential", a.Credential.IsZero(), true},
+		{"agents[0].headers", a.Headers, []Header(nil)},
+		{"agents[0].forward_headers", a.ForwardHeaders, []string(nil)},
+		{"agents[0].tls", a.TLS, TLS{}},
+		{"agents[0].timeouts.connect", a.Timeouts.Connect, 5 * time.Second},
+		{"agents[0].timeouts.first_byte", a.Timeouts.FirstByte, 10 * time.Minute},
+		{"agents[0].timeouts.idle", a.Timeouts.Idle, 5 * time.Minute},
+		{"agents[0].timeouts.total", a.Timeouts.Total, time.Hour},
+		{"agents[0].keep_alive", a.KeepAlive, 4 * time.Second},
+		{"agents[0].heartbeat.stream", a.Heartbeat.Stream, 15 * time.Second},
+		{"agents[0].allow_link_local", a.AllowLinkLocal, false},
+		{"agents[0].strict", a.Strict, false},
+		{"agents[0].defaults", a.Defaults, Defaults{}},
+		{"agents[0].options", a.Options, map[string]string(nil)},
+	} {
+		if !reflect.DeepEqual(tc.got, tc.want) {
+			t.Errorf("%s: got %v, want %v", tc.path, tc.got, tc.want)
+		}
+	}
+}
+
+// TestEverySettingArrives reads a file in which nothing is at its default.
+func TestEverySettingArrives(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/full.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := parse(t, string(data))
+	if client := c.Agents[0].TLS.Client("agent.internal"); client.ServerName != "other.internal" ||
+		len(client.Certificates) != 1 || client.RootCAs == nil || client.InsecureSkipVerify {
+		t.Errorf("tls: got %+v", client)
+	}
+	c.Agents[0].TLS.client = nil
+	zero := 0.0
+	want := &Config{
+		Server: Server{
+			Listen: "unix:/run/dragoman.sock", SocketMode: 0o600, MaxBody: GiB, MaxHeader: 64000, MaxConnections: 7,
+			Timeouts: ServerTimeouts{Header: time.Second, Body: 2 * time.Second, Idle: 3 * time.Second, Write: 4 * time.Second},
+		},
+		Log: Log{Level: "debug", Format: "console"},
+		Agents: []Agent{{
+			Name: "support", Aliases: []string{"gpt-4o", "support-*", "deutsch für alle"},
+			Description: "Answers questions about orders", Protocol: "cycls",
+			URL:  Target{Scheme: "https", Host: "agent.internal:443", BasePath: "/base"},
+			Path: []string{"/chat/cycls", "/chat"}, Model: "gpt-4o",
+			Credential:     Credential{Header: "Authorization", Value: NewSecret("Bearer " + testToken)},
+			Headers:        []Header{{"X-Team", "support"}, {"X-Number", "7"}},
+			ForwardHeaders: []string{"x-tenant"},
+			TLS:            TLS{CAFile: "/ca.pem", CertFile: "/cert.pem", KeyFile: "/key.pem", ServerName: "other.internal"},
+			Timeouts:       AgentTimeouts{Connect: time.Second, FirstByte: 2 * time.Minute, Idle: 3 * time.Minute, Total: 4 * time.Hour},
+			Heartbeat:      Heartbeat{Stream: 90 * time.Second},
+			AllowLinkLocal: true, Strict: true,
+			Defaults: Defaults{SystemPrompt: "Be brief.\nBe kind.", MaxTokens: 100, Temperature: &zero},
+			Options:  map[string]string{"history": "id", "probe": "true", "limit": "3"},
+		}, {
+			Name: "local", Protocol: "chat", URL: Target{Scheme: "unix", Path: "/run/agent.sock"},
+			Path: []string{"/v1/chat/completions"}, Model: "m",
+			Credential: Credential{Header: "api-key", Value: NewSecret(testToken)},
+			Timeouts:   DefaultAgent().Timeouts, KeepAlive: 4 * time.Second, Heartbeat: Heartbeat{Stream: 15 * time.Second},
+		}},
+		DefaultAgent: "support",
+		Translate:    Translate{Strict: true},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got\n%+v, want\n%+v", c, want)
+	}
+}
+
+// TestASingleAgentServesEveryWord holds the sidecar's rule, and its limits.
+func TestASingleAgentServesEveryWord(t *testing.T) {
+	t.Parallel()
+	f := func(text string, wantAliases []string, wantDefault string) {
+		t.Helper()
+		c := parse(t, text)
+		if got := c.Agents[0].Aliases; !reflect.DeepEqual(got, wantAliases) {
+			t.Errorf("aliases: got %q, want %q", got, wantAliases)
+		}
+		if c.DefaultAgent != wantDefault {
+			t.Errorf("default: got %q, want %q", c.DefaultAgent, wantDefault)
+		}
+		if a := c.Default(); (a == nil) != (wantDefault == "") || a != nil && a.Name != wantDefault {
+			t.Errorf("default agent: got %v", a)
+		}
+	}
+	f(minimal, []string{"*"}, "support")
+	// aliases that are written are all there are, even if there are none
+	f(minimal+"    aliases: []\n", nil, "support")
+	f(minimal+"    aliases: [gpt-4o]\n", []string{"gpt-4o"}, "support")
+	// two agents: neither is the default, and neither serves every word
+	f(minimal+"  - {name: two, protocol: cycls, url: \"http://127.0.0.1\"}\n", nil, "")
+	f(minimal+"  - {name: two, protocol: cycls, url: \"http://127.0.0.1\"}\ndefault_agent: two\n", nil, "two")
+}
+
+// TestLookupPrefersTheMoreExactWord holds the order of names, aliases and patterns.
+func TestLookupPrefersTheMoreExactWord(t *testing.T) {
+	t.Parallel()
+	c := &Config{Agents: []Agent{
+		{Name: "all", Aliases: []string{"*"}},
+		{Name: "gpt", Aliases: []string{"gpt-*", "o3"}},
+		{Name: "mini", Aliases: []string{"gpt-*-mini"}},
+		{Name: "gpt-5-mini"},
+		{Name: "again", Aliases: []string{"gpt-*-nano", "exact"}},
+	}}
+	f := func(word, want string) {
+		t.Helper()
+		got := ""
+		if a := c.Lookup(word); a != nil {
+			got = a.Name
+		}
+		if got != want {
+			t.Errorf("%.40q: got %q, want %q", word, got, want)
+		}
+	}
+	f("gpt", "gpt")
+	f("gpt-5", "gpt")
+	f("o3", "gpt")
+	f("gpt-4-mini", "mini")
+	f("gpt-5-mini", "gpt-5-mini")
+	f("gpt-4-nano", "again")
+	f("exact", "again")
+	f("Exact", "all") // case matters
+	f("", "all")
+	f(strings.Repeat("x", 1024), "all")
+	f(strings.Repeat("x", 1025), "")
+	if a := (&Config{}).Lookup("x"); a != nil {
+		t.Errorf("got %v of no agents", a)
+	}
+	if a := (&Config{Agents: []Agent{{}}}).Default(); a != nil {
+		t.Errorf("got %v where no default is named", a)
+	}
+}
+
+// TestEveryFieldIsDocumented holds the promise that the structs are the reference manual.
+func TestEveryFieldIsDocumented(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			s, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			for _, field := range s.Fields.List {
+				for _, name := range field.Names {
+					if name.IsExported() && field.Doc == nil && field.Comment == nil {
+						t.Errorf("%s: %s.%s has no comment", path, spec.Name, name)
+					}
+				}
+			}
+			return true
+		})
+	}
+}

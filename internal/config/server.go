@@ -1,0 +1,179 @@
+package config
+
+import (
+	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Server is the listener that clients talk to.
+type Server struct {
+	// Listen is where clients connect: host:port, [address]:port, or unix:/path of a socket. Default: 127.0.0.1:8080.
+	// This version knows no authentication, so it must be a loopback address or a unix socket. Port 0 lets the system
+	// choose one.
+	Listen string
+
+	// SocketMode is the file mode of a unix socket, in octal. Default: 0660. Open it up (0666) when the clients run
+	// under neither the user nor the group of Dragoman.
+	SocketMode fs.FileMode
+
+	// MaxBody is the largest request body; a larger one is a 413. Default: 20MiB, because photos come as base64. It
+	// may be up to 1GiB, and there is no other cap above it. A body is held in memory: lower it where memory is short.
+	MaxBody Size
+
+	// MaxHeader is the largest request head, request line included; a larger one is a 431. Default: 32KiB. It
+	// may be from 4KiB to 16MiB. Raise it for clients with very long tokens.
+	MaxHeader Size
+
+	// MaxConnections is how many client connections are open at the same time. Default: 10000. Each may hold a stream
+	// open; the process needs about twice as many file descriptors.
+	MaxConnections int
+
+	// Timeouts bound each phase of a client's connection. See [ServerTimeouts].
+	Timeouts ServerTimeouts
+}
+
+// ServerTimeouts bound each phase of a client's connection.
+type ServerTimeouts struct {
+	// Header is the time to receive a whole request head, from its first byte. Default: 5s. It is what stops
+	// clients that send a byte now and then.
+	Header time.Duration
+
+	// Body is the time to receive a whole request body; then it is a 408. Default: 30s. Raise it for clients which
+	// upload large files over slow lines.
+	Body time.Duration
+
+	// Idle is how long a connection may wait for its next request. Default: 180s. Keep it longer than the idle time of
+	// a load balancer in front, or that will send a request into a connection which is being closed.
+	Idle time.Duration
+
+	// Write is how long a client may take no bytes of its answer before it counts as gone. Default: 30s. It bounds a
+	// pause, not the whole answer.
+	Write time.Duration
+
+	// Drain is how long running requests may go on after the signal to stop; then they are cut, and told so. Default:
+	// 25s, which fits into the 30s that Kubernetes grants.
+	Drain time.Duration
+}
+
+// DefaultServer is the listener of an empty file.
+func DefaultServer() Server {
+	return Server{
+		Listen:         "127.0.0.1:8080",
+		SocketMode:     0o660,
+		MaxBody:        20 * MiB,
+		MaxHeader:      32 * KiB,
+		MaxConnections: 10000,
+		Timeouts: ServerTimeouts{
+			Header: 5 * time.Second,
+			Body:   30 * time.Second,
+			Idle:   180 * time.Second,
+			Write:  30 * time.Second,
+			Drain:  25 * time.Second,
+		},
+	}
+}
+
+// Network is Listen in the words of [net.Listen]: "tcp" and an address, or "unix" and a path.
+func (s Server) Network() (network, address string) {
+	if path, ok := strings.CutPrefix(s.Listen, "unix:"); ok {
+		return "unix", path
+	}
+	return "tcp", s.Listen
+}
+
+func (s *Server) read(v value) {
+	v.mapping(fields{
+		"listen":          s.readListen,
+		"socket_mode":     s.readSocketMode,
+		"max_body":        size(&s.MaxBody, KiB, GiB),
+		"max_header":      size(&s.MaxHeader, 4*KiB, 16*MiB),
+		"max_connections": integer(&s.MaxConnections, 1, 10_000_000),
+		"timeouts":        s.Timeouts.read,
+		"tls":             nil,
+		"trusted_proxies": nil,
+	})
+}
+
+func (t *ServerTimeouts) read(v value) {
+	v.mapping(fields{
+		"header":      span(&t.Header),
+		"body":        span(&t.Body),
+		"idle":        span(&t.Idle),
+		"write":       span(&t.Write),
+		"drain":       spanOrZero(&t.Drain),
+		"drain_delay": nil,
+	})
+}
+
+func (s *Server) readListen(v value) {
+	text, ok := v.scalar("an address such as 127.0.0.1:8080, or unix:/path")
+	if !ok {
+		return
+	}
+	listen, problem := parseListen(text)
+	if problem != "" {
+		v.problem("%s", problem)
+		return
+	}
+	s.Listen = listen
+}
+
+func (s *Server) readSocketMode(v value) {
+	const want = `a file mode in octal, such as "0660"`
+	text, ok := v.scalar(want)
+	if !ok {
+		return
+	}
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || mode > 0o777 || len(text) < 3 || len(text) > 4 {
+		v.problem("wants %s, not %s", want, v.shown())
+		return
+	}
+	s.SocketMode = fs.FileMode(mode)
+}
+
+// parseListen checks where to listen. A listener that others can reach waits for authentication to exist: an open one
+// is a gift of the backend's credentials to whoever finds it.
+func parseListen(text string) (listen, problem string) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		return text, checkSocket(path)
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return "", "wants host:port such as 127.0.0.1:8080 or [::1]:8080, or unix:/path"
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", "wants a port from 0 to 65535, such as 127.0.0.1:8080"
+	}
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1" // what a name means is for others to say
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil || !addr.Unmap().IsLoopback() || addr.Zone() != "" {
+		return "", "must be a loopback address such as 127.0.0.1:8080 or [::1]:8080, or unix:/path: " +
+			"this version has no authentication, so nobody else may reach it"
+	}
+	return netip.AddrPortFrom(addr, uint16(n)).String(), ""
+}
+
+// checkSocket checks the path of a unix socket.
+func checkSocket(path string) string {
+	switch {
+	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
+		return "wants the absolute path of a socket, such as unix:/run/dragoman.sock"
+	case len(path) > 103:
+		// sun_path holds 108 bytes on Linux and 104 on the BSDs, the final zero included.
+		return "has a socket path longer than the 103 bytes that every system takes"
+	case strings.HasSuffix(path, "/"):
+		return "has a directory where the socket should be"
+	case strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "has a socket path with a character that cannot be printed"
+	}
+	return ""
+}

@@ -1,0 +1,32 @@
+// Package logging makes the program's logger: JSON lines for machines, or a
+// console format for people.
+package logging
+
+import (
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// New makes a logger that writes to w. level is debug, info, warn or error;
+// format is json or console.
+func New(level, format string, w io.Writer) (*zap.Logger, error) {
+	var l zapcore.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	c := zap.NewProductionEncoderConfig()
+	c.TimeKey, c.MessageKey = "time", "message"
+	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	c.EncodeDuration = zapcore.SecondsDurationEncoder
+	enc := zapcore.NewJSONEncoder(c)
+	if format == "console" {
+		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		c.EncodeDuration = zapcore.StringDurationEncoder
+		c.EncodeLevel = zapcore.CapitalLevelEncoder
+		enc = zapcore.NewConsoleEncoder(c)
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), l)), nil
+}

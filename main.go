@@ -1,0 +1,150 @@
+// Dragoman is a reverse proxy that lets clients and agents of different HTTP
+// protocols understand each other. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/internal/demo"
+	"github.com/dragoman-proxy/dragoman/internal/logging"
+	"github.com/dragoman-proxy/dragoman/proxy"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+const usage = `Usage:
+  dragoman [serve] [-config config.yaml] [-listen address]
+  dragoman serve -agent name=protocol+url [-agent ...] [-listen address]
+  dragoman check [-config config.yaml]
+  dragoman version
+
+serve    answers clients until it gets SIGTERM or SIGINT; with -agent it needs no file
+check    prints every problem of the configuration; exit status 1 if it cannot be used
+version  prints the version
+
+Protocols: `
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	command := "serve"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
+	}
+	fail := func(format string, a ...any) int {
+		fmt.Fprintf(stderr, "dragoman: "+format+"\n\n%s%s.\n", append(a, usage, strings.Join(translate.Names(), ", "))...)
+		return exitUsage
+	}
+	flags := flag.NewFlagSet("dragoman "+command, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	path := flags.String("config", "config.yaml", "")
+	var listen string
+	var agents []string
+	if command == "serve" {
+		flags.StringVar(&listen, "listen", "", "")
+		flags.Func("agent", "", func(s string) error { agents = append(agents, s); return nil })
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp) || command == "help":
+		fmt.Fprintf(stdout, "%s%s.\n", usage, strings.Join(translate.Names(), ", "))
+		return 0
+	case err != nil:
+		return fail("%v", err)
+	case flags.NArg() > 0:
+		return fail("unexpected %q", flags.Arg(0))
+	}
+	switch command {
+	case "version":
+		fmt.Fprintln(stdout, version())
+		return 0
+	case "serve", "check":
+	default:
+		return fail("unknown command %q", command)
+	}
+
+	options := config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption}
+	var conf *config.Config
+	var problems []config.Problem
+	written := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { written[f.Name] = true })
+	switch {
+	case len(agents) > 0 && written["config"]:
+		return fail("-agent and -config exclude each other")
+	case len(agents) > 0:
+		conf, problems = config.Sidecar(agents, listen, options)
+	default:
+		options.Listen = listen
+		conf, problems = config.Load(*path, options)
+	}
+	for _, p := range problems {
+		fmt.Fprintln(stderr, p)
+	}
+	if conf == nil {
+		return exitFailed
+	}
+	if command == "check" {
+		fmt.Fprintf(stdout, "%s: %d agents, listening on %s\n", *path, len(conf.Agents), conf.Server.Listen)
+		return 0
+	}
+	log, err := logging.New(conf.Log.Level, conf.Log.Format, stderr)
+	if err == nil {
+		err = serve(conf, log)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "dragoman:", err)
+		return exitFailed
+	}
+	return 0
+}
+
+// serve runs the proxy until a signal ends it; a second one ends it at once.
+func serve(conf *config.Config, log *zap.Logger) error {
+	agents := demo.New(demo.HumanPace)
+	defer agents.Close()
+	server, err := proxy.New(conf, log, agents.Dial)
+	if err != nil {
+		return err
+	}
+	network, address := conf.Server.Network()
+	ln, err := proxy.Listen(network, address, conf.Server.SocketMode)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ln) }()
+	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.Int("agents", len(conf.Agents)), zap.String("version", version()))
+	select {
+	case err := <-done:
+		return err
+	case sig := <-signals:
+		log.Info("shutting down", zap.Stringer("signal", sig), zap.Duration("at_most", conf.Server.Timeouts.Drain))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), conf.Server.Timeouts.Drain)
+	defer cancel()
+	go func() {
+		<-signals
+		log.Warn("second signal: leaving at once")
+		os.Exit(exitFailed) //nolint:forbidigo // the operator asked twice
+	}()
+	err = server.Shutdown(ctx)
+	log.Info("stopped")
+	return err
+}

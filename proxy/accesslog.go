@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// record gathers what the access log tells of a request: never a body, never a
+// key.
+type record struct {
+	method, path      string
+	face              string
+	agent, backend    string
+	stream, through   bool
+	status            int
+	err               *translate.Error
+	bytesIn, bytesOut int64 // of the answer: from the agent, to the client
+	firstByte         time.Duration
+	dropped           []string
+}
+
+// outcome is how the request ended, in one word.
+func (r *record) outcome() string {
+	switch {
+	case r.err == nil:
+		return "completed"
+	case r.err.Kind == translate.KindClosed:
+		return "client_gone"
+	case r.err.Kind == translate.KindTimeout:
+		return "timeout"
+	case r.err.Code == "shutting_down":
+		return "shutdown"
+	}
+	return "failed"
+}
+
+// write writes the line of a request that has ended.
+func (r *record) write(c *call) {
+	if c.s.access == nil {
+		return
+	}
+	if path := r.path; path == "/livez" || path == "/readyz" {
+		return // a probe a second says nothing
+	}
+	line := c.s.access.Check(zap.InfoLevel, "request")
+	if line == nil {
+		return
+	}
+	outcome := r.outcome()
+	f := make([]zap.Field, 0, 24)
+	f = append(f,
+		zap.String("request_id", c.id),
+		zap.String("method", printable(r.method)),
+		zap.String("path", printable(r.path)),
+		zap.String("face", r.face),
+		zap.String("agent", r.agent),
+		zap.String("backend", r.backend),
+		zap.Bool("stream", r.stream),
+		zap.Int("status", r.status),
+		zap.Int64("bytes_in", r.bytesIn),
+		zap.Int64("bytes_out", r.bytesOut),
+		zap.Duration("total", time.Since(c.start)),
+	)
+	if r.firstByte > 0 {
+		f = append(f, zap.Duration("first_byte", r.firstByte))
+	}
+	if r.through {
+		f = append(f, zap.Bool("passed_through", true))
+	}
+	if c.ans != nil {
+		if c.ans.Ended() && c.ans.Err() == nil {
+			switch c.ans.Reason() {
+			case translate.FinishLength, translate.FinishContentFilter, translate.FinishCancelled:
+				if outcome == "completed" {
+					outcome = "incomplete"
+				}
+			}
+			f = append(f, zap.String("finish", c.ans.Reason().String()))
+		}
+		if u := c.ans.Usage(); u.Known() {
+			f = append(f, zap.Int64("input_tokens", u.Input), zap.Int64("output_tokens", u.Output))
+		}
+	}
+	f = append(f, zap.String("outcome", outcome))
+	if len(r.dropped) > 0 {
+		f = append(f, zap.Strings("dropped", r.dropped))
+	}
+	if r.err != nil {
+		f = append(f, zap.String("code", r.err.Code), zap.String("error", printableError(r.err)))
+	}
+	line.Write(f...)
+}
+
+func printableError(e *translate.Error) string {
+	s := e.Error()
+	if len(s) > 512 {
+		s = s[:512] + "…"
+	}
+	return s
+}

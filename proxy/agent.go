@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// agent is a configured backend, ready to be called.
+type agent struct {
+	conf     *config.Agent
+	protocol *translate.Protocol
+	tr       translate.Agent
+	origin   *origin
+	dial     func(context.Context) (net.Conn, error) // for readiness
+	info     translate.AgentInfo
+	// head is the part of a request's head that never changes.
+	head []byte
+	// paths are tried in turn while the backend answers 404 or 405; served is
+	// the index of the one that it last served.
+	paths   []string
+	served  atomic.Int32
+	forward map[string]bool // client headers that go on, lower case
+	strict  bool
+}
+
+// DemoDialer reaches an embedded agent by its protocol.
+type DemoDialer func(ctx context.Context, protocol string) (net.Conn, error)
+
+func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
+	p := translate.Lookup(c.Protocol)
+	if p == nil {
+		return nil, fmt.Errorf("agent %s: unknown protocol %q", c.Name, c.Protocol)
+	}
+	a := &agent{
+		conf: c, protocol: p, strict: strict || c.Strict,
+		tr: translate.Agent{
+			Name: c.Name, Model: c.Model, Options: c.Options,
+			SystemPrompt: c.Defaults.SystemPrompt, MaxTokens: int64(c.Defaults.MaxTokens),
+		},
+		info:    translate.AgentInfo{Name: c.Name, Description: c.Description, Protocol: c.Protocol, Model: c.Model},
+		forward: map[string]bool{},
+	}
+	if t := c.Defaults.Temperature; t != nil {
+		a.tr.Temperature = strconv.FormatFloat(*t, 'g', -1, 64)
+	}
+	switch {
+	case len(c.Path) > 0:
+		a.paths = c.Path
+	case len(p.BackendPaths) > 0:
+		a.paths = p.BackendPaths
+	default:
+		a.paths = []string{p.BackendPath}
+	}
+	for i, path := range a.paths {
+		if i == 0 {
+			a.paths = append([]string(nil), a.paths...)
+		}
+		a.paths[i] = c.URL.BasePath + path
+	}
+	oc := originConfig{
+		Scheme: c.URL.Scheme, Addr: c.URL.Host, Host: c.URL.Host,
+		ConnectTimeout: c.Timeouts.Connect, KeepAlive: c.KeepAlive, AllowLinkLocal: c.AllowLinkLocal,
+	}
+	switch c.URL.Scheme {
+	case "unix":
+		oc.Addr, oc.Host = c.URL.Path, "localhost"
+	case "demo":
+		if demo == nil {
+			return nil, fmt.Errorf("agent %s: no embedded agents in this process", c.Name)
+		}
+		name := c.URL.Demo
+		oc.Scheme, oc.Host = "http", "demo"
+		oc.Dial = func(ctx context.Context) (net.Conn, error) { return demo(ctx, name) }
+	case "https":
+		host, _, err := net.SplitHostPort(c.URL.Host)
+		if err != nil {
+			return nil, fmt.Errorf("agent %s: %w", c.Name, err)
+		}
+		oc.TLS = c.TLS.Client(host)
+		oc.TLS.NextProtos = []string{"http/1.1"}
+		oc.Host = strings.TrimSuffix(oc.Host, ":443")
+	case "http":
+		oc.Host = strings.TrimSuffix(oc.Host, ":80")
+	}
+	if oc.KeepAlive == 0 {
+		oc.KeepAlive = -1 // 0s keeps none
+	}
+	a.origin, a.dial = newOrigin(oc), oc.dialer()
+	a.head = a.appendFixedHead(nil, oc.Host)
+	for _, h := range forwardedHeaders {
+		a.forward[h] = true
+	}
+	for _, h := range c.ForwardHeaders {
+		a.forward[strings.ToLower(h)] = true
+	}
+	// A header that the configuration sets is not the client's to set.
+	for _, h := range c.Headers {
+		delete(a.forward, strings.ToLower(h.Name))
+	}
+	return a, nil
+}
+
+func (a *agent) appendFixedHead(dst []byte, host string) []byte {
+	line := func(name, value string) {
+		dst = append(dst, name...)
+		dst = append(dst, ": "...)
+		dst = append(dst, value...)
+		dst = append(dst, "\r\n"...)
+	}
+	line("Host", host)
+	line("Content-Type", "application/json")
+	// A compressed stream cannot be passed on event by event.
+	line("Accept-Encoding", "identity")
+	if cred := a.conf.Credential; !cred.IsZero() {
+		line(cred.Header, cred.Value.Reveal())
+	}
+	for _, h := range a.conf.Headers {
+		line(h.Name, h.Value)
+	}
+	return dst
+}
+
+// path is the request target for the nth of the agent's paths.
+func (a *agent) path(n int, r *translate.Request) string {
+	p := a.paths[n]
+	if strings.Contains(p, "{id}") {
+		p = strings.ReplaceAll(p, "{id}", url.PathEscape(a.tr.BackendModel(r)))
+	}
+	if a.protocol.Query != nil {
+		if q := a.protocol.Query(r, &a.tr); q != "" {
+			p += "?" + q
+		}
+	}
+	return p
+}
+
+// forwardedHeaders are the client's headers that go on to every backend:
+// tracing, and what the dialects themselves define. Prefixes end in a hyphen.
+var forwardedHeaders = []string{
+	"traceparent", "tracestate", "baggage", "b3", "x-b3-", "x-ot-span-context", "x-datadog-", "x-cloud-trace-context",
+	"x-amzn-trace-id", "accept-language", "user-agent", "idempotency-key", "openai-", "x-stainless-", "x-cpr-hdr-",
+	"x-model-id", "x-client-identifier",
+}
+
+var forwardedPrefixes = []string{"x-b3-", "x-datadog-", "openai-", "x-stainless-", "x-cpr-hdr-"}
+
+// forwards reports whether a client's header goes on; name is in lower case.
+func (a *agent) forwards(name string) bool {
+	if a.forward[name] {
+		return true
+	}
+	for _, p := range forwardedPrefixes {
+		if len(name) > len(p) && strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// local reports whether the agent lives beside the proxy, so that its state is
+// the proxy's own.
+func (a *agent) local() bool {
+	switch u := a.conf.URL; u.Scheme {
+	case "unix":
+		return true
+	case "http", "https":
+		host, _, err := net.SplitHostPort(u.Host)
+		if err != nil {
+			return false
+		}
+		ip := net.ParseIP(host)
+		return host == "localhost" || ip != nil && ip.IsLoopback()
+	}
+	return false
+}

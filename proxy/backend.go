@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// maxErrorBody is how much of a backend's error body is read for its message.
+const maxErrorBody = 64 << 10
+
+// call sends the encoded request to the agent and leaves an exchange whose
+// status is one of success. Where the agent may listen on one of several paths
+// they are tried in turn: a 404 or 405 says that nothing has run.
+func (c *call) call(ctx *fasthttp.RequestCtx, body []byte, stream bool) *translate.Error {
+	a := c.agent
+	d := deadlines{FirstByte: a.conf.Timeouts.FirstByte, Idle: a.conf.Timeouts.Idle, Total: c.total}
+	head := takeBuffer()
+	defer head.drop()
+	first := int(a.served.Load())
+	for i := range a.paths {
+		n := (first + i) % len(a.paths)
+		head.b = c.appendHead(head.b[:0], ctx, a.path(n, c.req), len(body), stream)
+		x, err := a.origin.roundTrip(&c.cancel, head.b, body, d)
+		if err != nil {
+			return callError(err)
+		}
+		c.x = x
+		status := x.Status()
+		if (status == 404 || status == 405) && i < len(a.paths)-1 {
+			_, err := x.readAll(nil, maxErrorBody)
+			x.finish(err == nil)
+			continue
+		}
+		if status/100 == 2 {
+			if n != first {
+				a.served.Store(int32(n)) // #nosec G115 -- a handful of paths
+			}
+			return nil
+		}
+		return c.backendError(x)
+	}
+	panic("BUG: an agent without a path")
+}
+
+// appendHead writes the head of a request to the agent: what is fixed, and of
+// the client's headers those on the list. The client's credential is on none.
+func (c *call) appendHead(dst []byte, ctx *fasthttp.RequestCtx, path string, length int, stream bool) []byte {
+	dst = append(dst, "POST "...)
+	dst = append(dst, path...)
+	dst = append(dst, " HTTP/1.1\r\n"...)
+	dst = append(dst, c.agent.head...)
+	if stream {
+		dst = append(dst, "Accept: text/event-stream\r\n"...)
+	} else {
+		dst = append(dst, "Accept: application/json\r\n"...)
+	}
+	dst = append(dst, "X-Request-Id: "...)
+	dst = append(dst, c.id...)
+	dst = append(dst, "\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(length), 10)
+	dst = append(dst, "\r\n"...)
+	var lower [64]byte
+	for name, value := range ctx.Request.Header.All() {
+		if len(name) > len(lower) {
+			continue
+		}
+		for i, b := range name {
+			if b >= 'A' && b <= 'Z' {
+				b |= 0x20
+			}
+			lower[i] = b
+		}
+		if !c.agent.forwards(string(lower[:len(name)])) || !cleanValue(value) {
+			continue
+		}
+		dst = append(dst, name...)
+		dst = append(dst, ": "...)
+		dst = append(dst, value...)
+		dst = append(dst, "\r\n"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// cleanValue reports whether a header value can be written as it is.
+func cleanValue(v []byte) bool {
+	for _, b := range v {
+		if b < ' ' && b != '\t' || b == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// backendError reads an answer that is no success and maps it.
+func (c *call) backendError(x *exchange) *translate.Error {
+	retry := retryAfter(x.Header("Retry-After-Ms"), x.Header("Retry-After"))
+	contentType := string(x.ContentType())
+	body := takeBuffer()
+	defer body.drop()
+	var err error
+	body.b, err = x.readAll(body.b, maxErrorBody)
+	if cause := c.cancel.Err(); cause != nil {
+		return callError(&upstreamError{Op: "read", Sent: true, Canceled: true, Err: cause})
+	}
+	parsed := translate.ParseErrorBody(contentType, body.b)
+	status := x.Status()
+	x.finish(err == nil)
+	return translate.BackendStatus(status, parsed, retry, false)
+}
+
+// retryAfter reads the two headers that say how long to wait: milliseconds
+// first, then seconds or a date. 0 if neither says anything sane.
+func retryAfter(ms, s []byte) time.Duration {
+	const longest = 24 * time.Hour
+	if n, err := strconv.ParseFloat(string(ms), 64); err == nil && n > 0 && n < float64(longest/time.Millisecond) {
+		return time.Duration(n * float64(time.Millisecond))
+	}
+	if n, err := strconv.ParseFloat(string(s), 64); err == nil {
+		if n > 0 && n < longest.Seconds() {
+			return time.Duration(n * float64(time.Second))
+		}
+		return 0
+	}
+	if t, err := fasthttp.ParseHTTPDate(s); err == nil {
+		if d := time.Until(t); d > 0 && d < longest {
+			return d
+		}
+	}
+	return 0
+}
+
+// callError is what the client is told of a request that got no answer, or of
+// an answer that broke off.
+func callError(err error) *translate.Error {
+	e := &translate.Error{Kind: translate.KindBackend, Status: 502, Code: "bad_gateway", Message: "The agent cannot be reached.", Cause: err}
+	var u *upstreamError
+	if errors.As(err, &u) {
+		e.NoRetry = u.Sent
+		switch {
+		case u.Canceled && errors.Is(u.Err, errClientGone):
+			return &translate.Error{Kind: translate.KindClosed, Status: 499, Code: "client_closed_request", Message: "The client left.", Cause: err}
+		case u.Canceled && errors.Is(u.Err, errShutdown):
+			down := shuttingDown()
+			down.NoRetry = u.Sent
+			return down
+		case u.Timeout:
+			e.Kind, e.Status, e.Code, e.Message = translate.KindTimeout, 504, "timeout", "The agent did not answer in time."
+		case u.Sent:
+			e.Message = "The agent closed the connection without an answer."
+		}
+	}
+	return e
+}
+
+// cutError is what the client is told of an answer that was cut off in the
+// middle.
+func cutError(err error) *translate.Error {
+	switch {
+	case errors.Is(err, errClientGone):
+		return &translate.Error{Kind: translate.KindClosed, Status: 499, Code: "client_closed_request", Message: "The client left.", Cause: err}
+	case errors.Is(err, errShutdown):
+		return &translate.Error{Kind: translate.KindOverloaded, Status: 503, Code: "shutting_down", NoRetry: true,
+			Message: "The proxy is shutting down.", Cause: err}
+	}
+	return translate.Truncated(err)
+}
+
+func silent(after time.Duration) *translate.Error {
+	return &translate.Error{Kind: translate.KindTimeout, Status: 504, Code: "timeout", NoRetry: true,
+		Message: "The agent was silent for " + after.String() + "."}
+}
+
+func tooLong(after time.Duration) *translate.Error {
+	return &translate.Error{Kind: translate.KindTimeout, Status: 504, Code: "timeout", NoRetry: true,
+		Message: "The answer took longer than " + after.String() + "."}
+}
+
+// isEventStream reports whether a Content-Type is that of server-sent events.
+func isEventStream(contentType []byte) bool {
+	const want = "text/event-stream"
+	return len(contentType) >= len(want) && strings.EqualFold(string(contentType[:len(want)]), want)
+}

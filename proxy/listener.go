@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// listener accepts clients for ever. fasthttp takes an accept that fails with
+// EMFILE as the end of the server, so temporary errors are waited out here, and
+// at the limit of connections none is accepted until one ends.
+type listener struct {
+	net.Listener
+	log          *zap.Logger
+	writeTimeout time.Duration
+	slots        chan struct{}
+	closed       chan struct{}
+	once         sync.Once
+}
+
+func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
+	return &listener{
+		Listener: ln, log: log, writeTimeout: writeTimeout,
+		slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+	}
+}
+
+// Accept waits for the next client.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	pause := time.Duration(0)
+	for {
+		c, err := l.Listener.Accept()
+		if err == nil {
+			tuneAccepted(c, l.writeTimeout)
+			return &clientConn{Conn: c, l: l}, nil
+		}
+		if !temporary(err) {
+			<-l.slots
+			return nil, err
+		}
+		if pause == 0 {
+			l.log.Warn("accept failed; trying again", zap.Error(err))
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-l.closed:
+			t.Stop()
+			<-l.slots
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// temporary reports whether accepting may succeed later: descriptors or memory
+// are short, or the client left the queue.
+func temporary(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// Close stops accepting.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// clientConn gives its slot back when it is closed.
+type clientConn struct {
+	net.Conn
+	l    *listener
+	once sync.Once
+}
+
+// Close closes the connection.
+func (c *clientConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { <-c.l.slots })
+	return err
+}
+
+// NetConn is the connection below, whose descriptor the watcher needs.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
+// Listen opens the address of a configuration. A unix socket that nobody
+// listens on any more is removed first.
+func Listen(network, address string, mode fs.FileMode) (net.Listener, error) {
+	if network != "unix" {
+		return net.Listen(network, address)
+	}
+	if fi, err := os.Lstat(address); err == nil && fi.Mode()&fs.ModeSocket != 0 {
+		if c, err := net.Dial("unix", address); err == nil {
+			_ = c.Close()
+			return nil, &net.OpError{Op: "listen", Net: "unix", Err: errors.New(address + " is in use")}
+		}
+		if err := os.Remove(address); err != nil {
+			return nil, err
+		}
+	}
+	// The mode is set by the umask from the first moment on: nobody can connect
+	// before it is right.
+	old := syscall.Umask(int(0o777 &^ mode.Perm()))
+	ln, err := net.Listen("unix", address)
+	syscall.Umask(old)
+	return ln, err
+}

@@ -1,0 +1,475 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// call is one client's request on its way through the proxy. The worker that
+// accepted it uses it; for a streamed answer it passes to the stream's
+// goroutine. Nothing of it points into the RequestCtx.
+type call struct {
+	s      *Server
+	start  time.Time
+	id     string // request id
+	seed   string
+	match  match
+	face   *translate.Protocol
+	agent  *agent
+	req    *translate.Request
+	body   *buffer // the client's request, borrowed by req
+	ans    *translate.Answer
+	setup  translate.Setup
+	losses translate.Ledger // of the answer
+	cancel cancel
+	ticket watchTicket
+	x      *exchange
+	total  time.Time
+	begun  bool // noted by Server.begin
+	// keepAlive says that the client's connection can serve another request.
+	keepAlive bool
+	http10    bool
+	taken     bool // the connection was taken over for a stream
+	log       record
+}
+
+var errClientGone = errors.New("the client closed its connection")
+
+// handle serves one request, from the head that fasthttp has read to the answer
+// in ctx, or to the stream that takes the connection over.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	c := &call{s: s, start: time.Now(), face: translate.Protocols()[0]}
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+			if !c.taken {
+				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.x != nil, Message: "The proxy failed."})
+				ctx.Response.Header.SetConnectionClose()
+			}
+		}
+		if !c.taken {
+			c.release()
+			c.log.write(c)
+		}
+	}()
+	if e := c.serve(ctx); e != nil {
+		c.refuse(ctx, e)
+	}
+}
+
+// serve is the pipeline. What it returns is answered in the face's own words.
+func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
+	// Face, by path.
+	c.identify(ctx)
+	method, path, query := c.target(ctx)
+	if path == "/livez" || path == "/readyz" {
+		return c.health(ctx, path)
+	}
+	c.match = c.s.router.find(method, path)
+	c.face = c.match.face
+	if c.match.route == nil {
+		return c.noRoute(ctx, method, path)
+	}
+	c.log.face = c.face.Name
+	if e := guard(ctx); e != nil {
+		return e
+	}
+	if c.match.route.Op != translate.OpGenerate {
+		return c.describe(ctx)
+	}
+
+	// Body.
+	if e := c.readBody(ctx); e != nil {
+		return e
+	}
+	req, e := c.face.DecodeRequest(&translate.Inbound{
+		Route: &c.match.route.Route, ID: c.match.id, Query: query,
+		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b,
+	})
+	if e != nil {
+		return e
+	}
+	c.req = req
+	c.log.stream = req.Stream
+
+	// Agent.
+	if c.agent, e = c.choose(ctx); e != nil {
+		return e
+	}
+	c.log.agent, c.log.backend = c.agent.conf.Name, c.agent.conf.Protocol
+
+	// Encode.
+	c.setup = translate.Setup{
+		Request: req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
+		Ledger: &c.losses, Created: c.start.Unix(),
+	}
+	out := takeBuffer()
+	defer out.drop()
+	stream := req.Stream
+	switch c.agent.protocol.AsksStream {
+	case translate.StreamNever:
+		stream = false
+	case translate.StreamAlways:
+		stream = true
+	}
+	if c.agent.protocol == c.face {
+		req.Ledger = translate.Ledger{} // nothing is lost where nothing is translated
+		out.b, e = c.face.SpliceRequest(out.b, req, &c.agent.tr)
+	} else {
+		req.ApplyDefaults(&c.agent.tr)
+		out.b, e = c.agent.protocol.EncodeRequest(out.b, req, &c.agent.tr, stream)
+	}
+	if e != nil {
+		return e
+	}
+	c.log.dropped = req.Ledger.Names()
+	if e := c.strict(ctx); e != nil {
+		return e
+	}
+
+	// Call.
+	if !c.s.begin(c) {
+		return shuttingDown()
+	}
+	c.begun = true
+	c.s.watcher.watch(ctx.Conn(), &c.ticket, func() { c.cancel.Cancel(errClientGone) })
+	c.total = time.Time{}
+	if d := c.agent.conf.Timeouts.Total; d > 0 {
+		c.total = c.start.Add(d)
+	}
+	if e := c.call(ctx, out.b, stream); e != nil {
+		return e
+	}
+
+	// Answer.
+	return c.answer(ctx)
+}
+
+// identify gives the request an id: the client's if it is sane, else ours.
+func (c *call) identify(ctx *fasthttp.RequestCtx) {
+	var raw [16]byte
+	_, _ = rand.Read(raw[:])
+	var text [36]byte
+	copy(text[:], "req_")
+	hex.Encode(text[4:], raw[:])
+	all := string(text[:])
+	c.seed, c.id = all[4:], all
+	if id := ctx.Request.Header.Peek("X-Request-Id"); saneID(id) {
+		c.id = string(id)
+	}
+	c.http10 = !ctx.Request.Header.IsHTTP11()
+	c.keepAlive = !ctx.Request.Header.ConnectionClose() && !c.s.draining.Load()
+}
+
+func saneID(id []byte) bool {
+	if len(id) == 0 || len(id) > 128 {
+		return false
+	}
+	for _, b := range id {
+		if (b < '0' || b > '9') && (b|0x20 < 'a' || b|0x20 > 'z') && b != '-' && b != '_' && b != '.' && b != ':' {
+			return false
+		}
+	}
+	return true
+}
+
+// target is the request line as it came, without a fragment of normalisation.
+func (c *call) target(ctx *fasthttp.RequestCtx) (method, path, query string) {
+	uri := string(ctx.Request.Header.RequestURI())
+	path, query, _ = strings.Cut(uri, "?")
+	method = string(ctx.Method())
+	c.log.method, c.log.path = method, path
+	return method, path, query
+}
+
+func (c *call) noRoute(ctx *fasthttp.RequestCtx, method, path string) *translate.Error {
+	if c.match.allow != "" {
+		ctx.Response.Header.Set("Allow", c.match.allow)
+		return &translate.Error{Kind: translate.KindInvalid, Status: 405, Code: "method_not_allowed",
+			Message: fmt.Sprintf("%s is served with %s, not with %s.", printable(path), c.match.allow, printable(method))}
+	}
+	return &translate.Error{Kind: translate.KindNotFound, Status: 404, Code: "unknown_url",
+		Message: fmt.Sprintf("There is no %s %s here. What exists: %s; each also under /agents/{name}.", printable(method), printable(path), c.s.router.paths())}
+}
+
+// printable makes a client's text fit for a message.
+func printable(s string) string {
+	if len(s) > 128 {
+		s = s[:128] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// guard refuses what could mean one thing to us and another to the backend.
+func guard(ctx *fasthttp.RequestCtx) *translate.Error {
+	h := &ctx.Request.Header
+	if ce := h.Peek("Content-Encoding"); len(ce) > 0 && !strings.EqualFold(string(ce), "identity") {
+		return &translate.Error{Kind: translate.KindUnsupportedMedia, Status: 415, Code: "unsupported_content_encoding",
+			Message: "Compressed request bodies are not accepted; send the body as it is."}
+	}
+	return nil
+}
+
+// describe answers the operations that need no backend.
+func (c *call) describe(ctx *fasthttp.RequestCtx) *translate.Error {
+	s := c.s
+	var one *agent
+	word := c.match.id
+	if c.match.named {
+		word = c.match.agent
+	}
+	switch {
+	case c.match.named || c.match.route.Op == translate.OpAgent:
+		if one = s.lookup(word); one == nil {
+			return s.unknownAgent(word)
+		}
+	case c.match.route.Op == translate.OpCard:
+		if one = s.byHost(string(ctx.Host())); one == nil {
+			one = s.agents[s.conf.Default()]
+		}
+		if one == nil {
+			return s.noAgent()
+		}
+	}
+	var infos []translate.AgentInfo
+	if one != nil {
+		infos = append(infos, one.info)
+	} else {
+		for i := range s.conf.Agents {
+			infos = append(infos, s.agents[&s.conf.Agents[i]].info)
+		}
+	}
+	if c.match.route.Op == translate.OpAgent && one.conf.Name != word {
+		// An alias is shown under the word that the client uses.
+		infos[0].Name = word
+	}
+	c.headers(&ctx.Response.Header)
+	ctx.Response.SetStatusCode(200)
+	ctx.Response.Header.SetContentType("application/json")
+	ctx.Response.SetBodyRaw(c.face.AppendAgents(nil, c.match.route.Op, infos))
+	c.log.status = 200
+	return nil
+}
+
+// readBody reads the request's body under its own limit and deadline, and
+// refuses what is not one JSON value of bounded depth.
+func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
+	limit := int(c.s.conf.Server.MaxBody)
+	tooLarge := &translate.Error{Kind: translate.KindTooLarge, Status: 413, Code: "request_too_large",
+		Message: "The request body exceeds " + c.s.conf.Server.MaxBody.String() + "."}
+	length := ctx.Request.Header.ContentLength()
+	if length > limit {
+		ctx.Response.Header.SetConnectionClose()
+		return tooLarge
+	}
+	c.body = takeBuffer()
+	if r := ctx.RequestBodyStream(); r != nil {
+		_ = ctx.SetReadDeadline(time.Now().Add(c.s.conf.Server.Timeouts.Body))
+		var err error
+		c.body.b, err = readAllLimited(c.body.b, r, length, limit)
+		switch {
+		case err == errBodyTooLarge:
+			ctx.Response.Header.SetConnectionClose()
+			return tooLarge
+		case err != nil:
+			ctx.Response.Header.SetConnectionClose()
+			return unreadableBody(err)
+		}
+	}
+	if len(ctx.Request.Header.PeekTrailerKeys()) > 0 {
+		ctx.Response.Header.SetConnectionClose()
+		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "trailers", Message: "Trailers are not accepted."}
+	}
+	if len(c.body.b) == 0 {
+		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "missing_body", Message: "The request has no body; a JSON object is expected."}
+	}
+	err := jsonx.Check(c.body.b, jsonx.CheckOptions{UTF8: true, Duplicates: 4})
+	if err == nil {
+		if first := firstByte(c.body.b); first != '{' && first != '[' {
+			err = errors.New("a JSON object is expected")
+		}
+	}
+	if err != nil {
+		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_json", Message: "The request body is not valid JSON: " + err.Error() + "."}
+	}
+	return nil
+}
+
+func firstByte(b []byte) byte {
+	for _, c := range b {
+		if c > ' ' {
+			return c
+		}
+	}
+	return 0
+}
+
+func unreadableBody(err error) *translate.Error {
+	var t interface{ Timeout() bool }
+	if errors.As(err, &t) && t.Timeout() {
+		return &translate.Error{Kind: translate.KindTimeout, Status: 408, Code: "request_timeout", Message: "The request body did not arrive in time.", Cause: err}
+	}
+	return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "unreadable_body", Message: "The request body could not be read.", Cause: err}
+}
+
+// readAllLimited appends what r holds to dst, which must be empty. length is
+// what was announced, negative if nothing was.
+func readAllLimited(dst []byte, r io.Reader, length, limit int) ([]byte, error) {
+	// No more is reserved on a client's word than a modest body takes.
+	if want := min(length, 1<<20); want > cap(dst) {
+		dst = make([]byte, 0, want)
+	}
+	for {
+		if length >= 0 && len(dst) >= length {
+			return dst, nil
+		}
+		if len(dst) == cap(dst) {
+			dst = append(dst, 0)[:len(dst)]
+		}
+		end := cap(dst)
+		if length >= 0 {
+			end = min(end, length)
+		}
+		n, err := r.Read(dst[len(dst):end])
+		dst = dst[:len(dst)+n]
+		if len(dst) > limit {
+			return dst, errBodyTooLarge
+		}
+		if err == io.EOF {
+			if length >= 0 && len(dst) < length {
+				return dst, io.ErrUnexpectedEOF
+			}
+			return dst, nil
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+}
+
+// choose finds the agent: the first of prefix, the request's own word and the
+// Host header that is present decides, and never falls through to the next. The
+// default agent serves only a request that names none.
+func (c *call) choose(ctx *fasthttp.RequestCtx) (*agent, *translate.Error) {
+	s := c.s
+	word := c.req.Agent
+	if c.match.named {
+		word = c.match.agent
+	}
+	if c.match.named || word != "" {
+		if a := s.lookup(word); a != nil {
+			return a, nil
+		}
+		e := s.unknownAgent(word)
+		if !c.match.named {
+			e.Param = c.req.AgentPath.String()
+		}
+		return nil, e
+	}
+	if a := s.byHost(string(ctx.Host())); a != nil {
+		return a, nil
+	}
+	if a := s.agents[s.conf.Default()]; a != nil {
+		return a, nil
+	}
+	return nil, s.noAgent()
+}
+
+func (s *Server) unknownAgent(word string) *translate.Error {
+	return &translate.Error{Kind: translate.KindNotFound, Status: 404, Code: "model_not_found",
+		Message: fmt.Sprintf("There is no agent %q. The agents are: %s.", printable(word), s.names())}
+}
+
+func (s *Server) noAgent() *translate.Error {
+	return &translate.Error{Kind: translate.KindNotFound, Status: 404, Code: "model_not_found",
+		Message: "The request names no agent, and there is no default agent. The agents are: " + s.names() + "."}
+}
+
+// strict refuses a request that would lose something, where the configuration
+// or the client wants that.
+func (c *call) strict(ctx *fasthttp.RequestCtx) *translate.Error {
+	if c.req.Ledger.Len() == 0 {
+		return nil
+	}
+	if !c.agent.strict && !strings.EqualFold(string(ctx.Request.Header.Peek("Dragoman-Strict")), "true") {
+		return nil
+	}
+	names := c.req.Ledger.Names()
+	return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "unsupported_parameter", Param: names[0],
+		Message: fmt.Sprintf("Agent %q (protocol %s) cannot be given: %s.", c.agent.conf.Name, c.agent.conf.Protocol, strings.Join(names, ", "))}
+}
+
+func shuttingDown() *translate.Error {
+	return &translate.Error{Kind: translate.KindOverloaded, Status: 503, Code: "shutting_down", RetryAfter: time.Second,
+		Message: "The proxy is shutting down."}
+}
+
+// headers writes what every answer carries.
+func (c *call) headers(h *fasthttp.ResponseHeader) {
+	h.Set("X-Request-Id", c.id)
+	if c.agent != nil {
+		h.Set("Dragoman-Agent", c.agent.conf.Name)
+	}
+}
+
+// refuse answers with an error in the face's own words.
+func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
+	c.log.err, c.log.status = e, e.Status
+	if e.Kind == translate.KindClosed {
+		c.log.status = 499
+		ctx.Response.Header.SetConnectionClose()
+		ctx.Response.SetStatusCode(499)
+		return
+	}
+	h := &ctx.Response.Header
+	c.headers(h)
+	ctx.Response.SetStatusCode(e.Status)
+	h.SetContentType("application/json")
+	if e.NoRetry {
+		h.Set("X-Should-Retry", "false")
+	}
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
+	}
+	if c.req != nil && c.req.Ledger.Len() > 0 {
+		h.Set("Dragoman-Dropped", c.req.Ledger.Header())
+	}
+	ctx.Response.SetBody(c.face.AppendError(nil, e))
+}
+
+// release gives back all that the call holds. The client's connection may serve
+// another request afterwards.
+func (c *call) release() {
+	c.ticket.stop()
+	if c.x != nil {
+		c.x.close() // does nothing after finish
+		c.x = nil
+	}
+	if c.body != nil {
+		c.body.drop()
+		c.body = nil
+	}
+	if c.begun {
+		c.s.end(c)
+		c.begun = false
+	}
+}

@@ -1,0 +1,255 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// Server is the proxy: one configuration, its agents, and the clients being
+// served. Make it with New, run it with Serve, end it with Shutdown.
+type Server struct {
+	conf    *config.Config
+	log     *zap.Logger
+	access  *zap.Logger // nil: no access log
+	agents  map[*config.Agent]*agent
+	router  *router
+	http    *fasthttp.Server
+	watcher *watcher
+	started int64 // Unix seconds
+
+	draining atomic.Bool
+	mu       sync.Mutex
+	running  map[*call]struct{} // requests whose backend is at work
+	idle     chan struct{}      // closed when draining and nothing runs
+	ln       *listener
+
+	readiness readiness
+}
+
+// New builds a proxy from a valid configuration. demo reaches the embedded
+// agents; it may be nil if the configuration names none.
+func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
+	s := &Server{
+		conf: c, log: log, router: newRouter(), started: time.Now().Unix(),
+		agents: map[*config.Agent]*agent{}, running: map[*call]struct{}{}, idle: make(chan struct{}),
+	}
+	if c.Log.Access {
+		s.access = log.Named("access")
+	}
+	for i := range c.Agents {
+		a, err := newAgent(&c.Agents[i], c.Translate.Strict, demo)
+		if err != nil {
+			s.closeAgents()
+			return nil, err
+		}
+		a.info.Created = s.started
+		s.agents[&c.Agents[i]] = a
+	}
+	w, err := newWatcher()
+	if err != nil {
+		s.closeAgents()
+		return nil, err
+	}
+	s.watcher = w
+	s.http = &fasthttp.Server{
+		Handler:      s.handle,
+		ErrorHandler: s.protocolError,
+		Logger:       serverLog{log},
+		// The error log must not hold headers, and with them credentials.
+		SecureErrorLogMessage: true,
+		// The handler runs behind the head and reads the body itself, with its
+		// own limit and deadline.
+		StreamRequestBody:            true,
+		MaxRequestBodySize:           1,
+		DisablePreParseMultipartForm: true,
+		ReadBufferSize:               int(c.Server.MaxHeader),
+		ReadTimeout:                  c.Server.Timeouts.Header,
+		IdleTimeout:                  c.Server.Timeouts.Idle,
+		// A stream takes its connection over and gives it back at its end.
+		KeepHijackedConns:             true,
+		ReduceMemoryUsage:             true,
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		CloseOnShutdown:               true,
+		Concurrency:                   2 * c.Server.MaxConnections,
+		DisableHeaderNamesNormalizing: true,
+	}
+	return s, nil
+}
+
+// Serve answers clients that connect to ln until Shutdown. It closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
+	s.mu.Lock()
+	s.ln = l
+	s.mu.Unlock()
+	err := s.http.Serve(l)
+	if s.draining.Load() && (err == nil || errors.Is(err, net.ErrClosed)) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops accepting, waits for the requests that run, and cuts those
+// that run when ctx ends: their clients are told so in their own protocol. It
+// returns when everything has ended.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.draining.Swap(true)
+	ln := s.ln
+	if first && len(s.running) == 0 {
+		close(s.idle)
+	}
+	s.mu.Unlock()
+	if ln != nil {
+		_ = ln.Close()
+	}
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+		s.mu.Lock()
+		cut := make([]*call, 0, len(s.running))
+		for e := range s.running {
+			cut = append(cut, e)
+		}
+		s.mu.Unlock()
+		for _, e := range cut {
+			e.cancel.Cancel(errShutdown)
+		}
+		// They end by themselves: each has at most one write to make, under a
+		// deadline of its own.
+		select {
+		case <-s.idle:
+		case <-time.After(s.conf.Server.Timeouts.Write):
+		}
+	}
+	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := s.http.ShutdownWithContext(end)
+	s.closeAgents()
+	if werr := s.watcher.Close(); err == nil {
+		err = werr
+	}
+	return err
+}
+
+func (s *Server) closeAgents() {
+	for _, a := range s.agents {
+		a.origin.close()
+	}
+}
+
+var errShutdown = errors.New("the proxy is shutting down")
+
+// begin notes a request whose backend is about to be called.
+func (s *Server) begin(e *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() && len(s.running) == 0 {
+		return false
+	}
+	s.running[e] = struct{}{}
+	return true
+}
+
+func (s *Server) end(e *call) {
+	s.mu.Lock()
+	delete(s.running, e)
+	if s.draining.Load() && len(s.running) == 0 {
+		select {
+		case <-s.idle:
+		default:
+			close(s.idle)
+		}
+	}
+	s.mu.Unlock()
+}
+
+// protocolError answers a request that fasthttp could not read. No face can be
+// told from it, so it has the shape that most clients read.
+func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
+	var nothing fasthttp.ErrNothingRead
+	if errors.As(err, &nothing) {
+		ctx.Response.Header.SetConnectionClose()
+		ctx.Response.SetStatusCode(fasthttp.StatusRequestTimeout)
+		return
+	}
+	e := &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "bad_request", Message: "The request is not valid HTTP/1.1."}
+	var small *fasthttp.ErrSmallBuffer
+	var ne net.Error
+	switch {
+	case errors.As(err, &small):
+		e.Status, e.Code, e.Message = 431, "headers_too_large", "The request's head exceeds "+s.conf.Server.MaxHeader.String()+"."
+	case errors.As(err, &ne) && ne.Timeout():
+		e.Status, e.Code, e.Message = 408, "request_timeout", "The request did not arrive in time."
+	}
+	ctx.Response.Reset()
+	ctx.Response.SetStatusCode(e.Status)
+	ctx.Response.Header.SetContentType("application/json")
+	ctx.Response.Header.SetConnectionClose()
+	ctx.Response.SetBodyRaw(translate.Protocols()[0].AppendError(nil, e))
+}
+
+// serverLog passes fasthttp's own messages on, without those that every
+// departed client causes.
+type serverLog struct{ log *zap.Logger }
+
+// Printf implements fasthttp.Logger.
+func (l serverLog) Printf(format string, args ...any) {
+	if strings.HasPrefix(format, "error when serving connection") {
+		if c := l.log.Check(zap.DebugLevel, "connection ended"); c != nil {
+			c.Write(zap.String("format", format))
+		}
+		return
+	}
+	l.log.Sugar().Warnf(format, args...)
+}
+
+// lookup finds the agent that a word means, nil if there is none.
+func (s *Server) lookup(word string) *agent {
+	if c := s.conf.Lookup(word); c != nil {
+		return s.agents[c]
+	}
+	return nil
+}
+
+// byHost finds an agent by the Host header: its name or an exact alias, alone or
+// as the first label. Patterns do not count: a Host is always there.
+func (s *Server) byHost(host string) *agent {
+	if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	label, _, _ := strings.Cut(host, ".")
+	for i := range s.conf.Agents {
+		c := &s.conf.Agents[i]
+		if strings.EqualFold(c.Name, host) || strings.EqualFold(c.Name, label) {
+			return s.agents[c]
+		}
+		for _, alias := range c.Aliases {
+			if !strings.Contains(alias, "*") && (strings.EqualFold(alias, host) || strings.EqualFold(alias, label)) {
+				return s.agents[c]
+			}
+		}
+	}
+	return nil
+}
+
+// names lists the agents for people.
+func (s *Server) names() string {
+	n := make([]string, len(s.conf.Agents))
+	for i := range s.conf.Agents {
+		n[i] = s.conf.Agents[i].Name
+	}
+	return strings.Join(n, ", ")
+}

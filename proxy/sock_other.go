@@ -1,0 +1,26 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"net"
+	"time"
+)
+
+// rawReads is false where reading through the descriptor is not portable: an
+// idle stream then keeps its buffer while it waits.
+const rawReads = false
+
+func readFD(uintptr, []byte) (n int, again bool, err error) {
+	panic("BUG: raw reads are for Linux")
+}
+
+// quietFD cannot tell here, and assumes the best: a stale connection then shows
+// itself by an error, and the request is not sent again.
+func quietFD(uintptr) bool { return true }
+
+// bytesAcked is unknown here, so a request that was written counts as sent.
+func bytesAcked(net.Conn) (uint64, bool) { return 0, false }
+
+// tuneAccepted has nothing portable to set.
+func tuneAccepted(net.Conn, time.Duration) {}

@@ -1,0 +1,490 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+const (
+	// settleTime is how long a stream that is complete may keep us waiting for
+	// late usage and its terminator.
+	settleTime = 2 * time.Second
+	// preambleTime and preambleSize bound how long an answer that has only been
+	// opened is held back: until then a failure can still be an HTTP error.
+	preambleTime = 250 * time.Millisecond
+	preambleSize = 64 << 10
+	// drainTime is how long the end of a body whose content is complete is
+	// waited for, so that the connection can be used again.
+	drainTime = 50 * time.Millisecond
+)
+
+var errContentEncoding = errors.New("the backend compressed its answer although identity was asked for")
+
+// answer reads the agent's answer and writes the client's.
+func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
+	x := c.x
+	if ce := x.Header("Content-Encoding"); len(ce) > 0 && string(ce) != "identity" {
+		return translate.Unreadable(errContentEncoding)
+	}
+	got := isEventStream(x.ContentType())
+	x.releaseHead()
+	c.ans = translate.NewAnswer(&c.setup, c.agent.protocol, c.req.Stream, got)
+	c.log.through = c.ans.PassedThrough()
+	if !got {
+		return c.answerBody(ctx)
+	}
+	p := &pump{c: c, lastRead: time.Now()}
+	if !c.req.Stream {
+		return c.answerFolded(ctx, p)
+	}
+	if e := p.preamble(); e != nil {
+		return e
+	}
+	c.takeOver(ctx, p)
+	return nil
+}
+
+// answerBody serves a backend that answers with one JSON body.
+func (c *call) answerBody(ctx *fasthttp.RequestCtx) *translate.Error {
+	in, out := takeBuffer(), takeBuffer()
+	defer in.drop()
+	defer out.drop()
+	var err error
+	in.b, err = c.x.readAll(in.b, translate.MaxAnswer)
+	c.log.bytesIn = int64(len(in.b))
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return silent(c.agent.conf.Timeouts.Idle)
+		}
+		return cutError(err)
+	}
+	c.x.finish(true)
+	out.b = c.ans.Body(out.b, in.b)
+	if e := c.ans.Err(); e != nil {
+		return e
+	}
+	c.whole(ctx, out.b)
+	return nil
+}
+
+// answerFolded serves a client that wants JSON from a backend that streams.
+func (c *call) answerFolded(ctx *fasthttp.RequestCtx, p *pump) *translate.Error {
+	out := takeBuffer()
+	defer out.drop()
+	p.out = &out.b
+	for !p.over {
+		p.step()
+	}
+	if e := c.ans.Err(); e != nil {
+		return e
+	}
+	p.drain()
+	c.whole(ctx, out.b)
+	return nil
+}
+
+// whole writes an answer that is complete into the response.
+func (c *call) whole(ctx *fasthttp.RequestCtx, body []byte) {
+	h := &ctx.Response.Header
+	c.headers(h)
+	ctx.Response.SetStatusCode(200)
+	if c.req.Stream {
+		h.SetContentType(eventStreamType)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no")
+	} else {
+		h.SetContentType("application/json")
+	}
+	lost := c.req.Ledger
+	for _, n := range c.losses.Names() {
+		lost.Note(n)
+	}
+	c.log.dropped = lost.Names()
+	if lost.Len() > 0 {
+		h.Set("Dragoman-Dropped", lost.Header())
+	}
+	ctx.Response.SetBody(body)
+	if !c.keepAlive {
+		h.SetConnectionClose()
+	}
+	c.log.status, c.log.bytesOut = 200, int64(len(body))
+	c.log.firstByte = time.Since(c.start)
+}
+
+const eventStreamType = "text/event-stream; charset=utf-8"
+
+// pump moves a backend's stream to the client: one goroutine, and no buffer
+// while nothing comes.
+type pump struct {
+	c    *call
+	conn net.Conn // the client; nil while nothing was promised to it
+	out  *[]byte  // where the output goes while conn is nil
+
+	lastRead, lastWrite time.Time
+	opened              time.Time // first output held back
+	complete            time.Time // the answer was whole but for its terminator
+	writeLimit          time.Time // the client's write deadline
+
+	over    bool // the answer has ended, or nobody reads it any more
+	atEnd   bool // the backend's body was read to its end
+	gone    bool // the client left
+	failing *translate.Error
+}
+
+// step waits for the next bytes, or for the next thing that is due.
+func (p *pump) step() {
+	c := p.c
+	c.x.setDeadline(p.deadline())
+	err := c.x.read(p.arrived)
+	switch {
+	case p.over:
+		if err == io.EOF {
+			p.atEnd = true
+		}
+	case err == nil:
+	case err == io.EOF:
+		p.atEnd = true
+		p.finish(nil)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p.due(time.Now())
+	default:
+		e := cutError(err)
+		if e.Kind == translate.KindClosed {
+			p.leave(e)
+			return
+		}
+		p.finish(e)
+	}
+}
+
+// deadline is when something is due if nothing arrives: the end of a time
+// limit, a heartbeat, or the end of waiting.
+func (p *pump) deadline() time.Time {
+	conf := p.c.agent.conf
+	d := p.c.total
+	sooner := func(t time.Time) {
+		if d.IsZero() || t.Before(d) {
+			d = t
+		}
+	}
+	if t := conf.Timeouts.Idle; t > 0 {
+		sooner(p.lastRead.Add(t))
+	}
+	if t := conf.Heartbeat.Stream; t > 0 && p.conn != nil {
+		sooner(p.lastWrite.Add(t))
+	}
+	if !p.complete.IsZero() {
+		sooner(p.complete.Add(settleTime))
+	}
+	if !p.opened.IsZero() && p.conn == nil && p.c.req.Stream {
+		sooner(p.opened.Add(preambleTime))
+	}
+	return d
+}
+
+// due does what time has come for. A deadline that moved on while it was armed
+// does nothing here and is armed anew.
+func (p *pump) due(now time.Time) {
+	conf := p.c.agent.conf
+	switch {
+	case !p.c.total.IsZero() && !now.Before(p.c.total):
+		p.finish(tooLong(conf.Timeouts.Total))
+	case !p.complete.IsZero() && !now.Before(p.complete.Add(settleTime)):
+		p.finish(nil)
+	case conf.Timeouts.Idle > 0 && !now.Before(p.lastRead.Add(conf.Timeouts.Idle)):
+		p.finish(silent(conf.Timeouts.Idle))
+	case conf.Heartbeat.Stream > 0 && p.conn != nil && !now.Before(p.lastWrite.Add(conf.Heartbeat.Stream)):
+		w := takeChunkWriter()
+		w.begin()
+		w.buf = append(w.buf, ": ping\n\n"...)
+		p.write(w, false, now)
+		dropChunkWriter(w)
+	}
+}
+
+// arrived translates what one read yielded; all of it leaves in one write.
+func (p *pump) arrived(b []byte) error {
+	if p.over {
+		return nil
+	}
+	c := p.c
+	now := time.Now()
+	p.lastRead = now
+	c.log.bytesIn += int64(len(b))
+	if p.conn == nil {
+		*p.out = c.ans.Feed(*p.out, b)
+		p.note(now)
+		return nil
+	}
+	w := takeChunkWriter()
+	w.begin()
+	w.buf = c.ans.Feed(w.buf, b)
+	p.note(now)
+	if p.finished() {
+		w.buf = c.ans.End(w.buf, nil)
+		p.over = true
+		p.write(w, true, now)
+	} else if w.size() > 0 {
+		p.write(w, false, now)
+	}
+	dropChunkWriter(w)
+	return nil
+}
+
+// note keeps the times that depend on what has been seen.
+func (p *pump) note(now time.Time) {
+	if p.complete.IsZero() && p.c.ans.Finishing() {
+		p.complete = now
+	}
+	if p.opened.IsZero() {
+		p.opened = now
+	}
+}
+
+// finished reports whether the last bytes of the client's answer are known: a
+// translated answer ends with its last event, one that is passed through with
+// the backend's body.
+func (p *pump) finished() bool {
+	if p.c.x.ended() {
+		p.atEnd = true
+		return true
+	}
+	return p.c.ans.Ended() && !p.c.ans.PassedThrough()
+}
+
+// finish ends the answer; cause is nil if the backend's body ended cleanly.
+func (p *pump) finish(cause *translate.Error) {
+	if p.over {
+		return
+	}
+	p.over = true
+	if p.conn == nil {
+		*p.out = p.c.ans.End(*p.out, cause)
+		return
+	}
+	w := takeChunkWriter()
+	w.begin()
+	w.buf = p.c.ans.End(w.buf, cause)
+	p.write(w, true, time.Now())
+	dropChunkWriter(w)
+}
+
+// leave ends the answer of a client that is not there any more.
+func (p *pump) leave(e *translate.Error) {
+	p.over, p.gone, p.failing = true, true, e
+	if p.c.ans != nil && p.conn == nil {
+		*p.out = p.c.ans.End(*p.out, e)
+	}
+}
+
+// write sends a chunk to the client. Its deadline rolls, and is set anew only
+// when half of it has passed.
+func (p *pump) write(w *chunkWriter, last bool, now time.Time) {
+	var b []byte
+	if p.c.http10 {
+		b = w.buf[chunkReserve:] // the end of the connection is the end of the body
+	} else {
+		b = w.end(last)
+	}
+	if len(b) > 0 {
+		p.send(b, now)
+	}
+}
+
+func (p *pump) send(b []byte, now time.Time) {
+	limit := p.c.s.conf.Server.Timeouts.Write
+	if limit > 0 && p.writeLimit.Sub(now) < limit/2 {
+		p.writeLimit = now.Add(limit)
+		_ = p.conn.SetWriteDeadline(p.writeLimit)
+	}
+	n, err := p.conn.Write(b)
+	p.c.log.bytesOut += int64(n)
+	p.lastWrite = now
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: it took nothing for %v", errClientGone, limit)
+		} else {
+			err = fmt.Errorf("%w: %w", errClientGone, err)
+		}
+		p.c.cancel.Cancel(err)
+		p.leave(cutError(err))
+	}
+}
+
+// preamble reads until the agent has said something, has failed, or has kept
+// what is known so far back long enough. It leaves the output in *p.out.
+func (p *pump) preamble() *translate.Error {
+	held := takeBuffer()
+	p.out = &held.b
+	for !p.over && !p.c.ans.Started() && p.c.ans.Err() == nil {
+		p.step()
+		if !p.opened.IsZero() && (time.Since(p.opened) >= preambleTime || len(held.b) > preambleSize) {
+			break
+		}
+	}
+	if e := p.c.ans.Err(); e != nil {
+		held.drop()
+		return e
+	}
+	if p.over { // all of it came at once
+		return nil
+	}
+	if p.finished() {
+		p.finish(nil)
+		if e := p.c.ans.Err(); e != nil && !p.c.ans.Started() {
+			held.drop()
+			return e
+		}
+	}
+	return nil
+}
+
+// takeOver sends the stream's head and what was held back, and goes on in a
+// goroutine of the stream's own with the client's connection, which returns to
+// the server afterwards.
+func (c *call) takeOver(ctx *fasthttp.RequestCtx, p *pump) {
+	c.taken = true
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(hc net.Conn) {
+		conn := hc.(interface{ UnsafeConn() net.Conn }).UnsafeConn()
+		early := pipelined(hc)
+		go c.stream(conn, early, p)
+	})
+}
+
+// pipelined takes out of the server's reader what the client has sent behind
+// its request.
+func pipelined(hc net.Conn) []byte {
+	_ = hc.SetReadDeadline(time.Unix(1, 0))
+	var early []byte
+	var b [512]byte
+	for {
+		n, err := hc.Read(b[:])
+		early = append(early, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	_ = hc.SetReadDeadline(time.Time{})
+	return early
+}
+
+// stream is the life of a streamed answer from its first byte on.
+func (c *call) stream(conn net.Conn, early []byte, p *pump) {
+	reuse := false
+	defer func() {
+		if r := recover(); r != nil {
+			c.s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(r)), zap.ByteString("stack", debug.Stack()))
+			reuse = false
+		}
+		c.release()
+		c.log.write(c)
+		if !reuse {
+			_ = conn.Close()
+			return
+		}
+		if len(early) > 0 {
+			conn = &earlyConn{Conn: conn, early: early}
+		}
+		_ = c.s.http.ServeConn(conn)
+	}()
+	p.open(conn)
+	for !p.over {
+		p.step()
+	}
+	c.log.status = 200
+	c.log.err = c.ans.Err()
+	if p.gone {
+		c.log.err, c.log.status = p.failing, 499
+		return
+	}
+	p.drain()
+	for _, n := range c.losses.Names() {
+		c.log.dropped = append(c.log.dropped, n)
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	reuse = c.keepAlive && !c.http10 && !c.s.draining.Load()
+}
+
+// open writes the head of the response, and with it what was held back.
+func (p *pump) open(conn net.Conn) {
+	c := p.c
+	held := *p.out
+	p.out, p.conn = nil, conn
+	head := takeBuffer()
+	defer head.drop()
+	now := time.Now()
+	b := append(head.b, "HTTP/1.1 200 OK\r\nContent-Type: "+eventStreamType+"\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nDate: "...)
+	b = fasthttp.AppendHTTPDate(b, now)
+	b = append(b, "\r\nX-Request-Id: "...)
+	b = append(b, c.id...)
+	b = append(b, "\r\nDragoman-Agent: "...)
+	b = append(b, c.agent.conf.Name...)
+	if c.req.Ledger.Len() > 0 {
+		b = append(b, "\r\nDragoman-Dropped: "...)
+		b = append(b, c.req.Ledger.Header()...)
+	}
+	switch {
+	case c.http10:
+		b = append(b, "\r\nConnection: close\r\n\r\n"...)
+		b = append(b, held...)
+	case !c.keepAlive:
+		b = append(b, "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"...)
+		b = appendChunk(b, held)
+	default:
+		b = append(b, "\r\nTransfer-Encoding: chunked\r\n\r\n"...)
+		b = appendChunk(b, held)
+	}
+	if p.over && !c.http10 {
+		b = append(b, lastChunk...)
+	}
+	head.b = b
+	c.log.firstByte = now.Sub(c.start)
+	p.send(b, now)
+}
+
+// drain reads the end of a body whose content is complete, so that the
+// connection can serve another request. What has not come by then is closed:
+// an agent that goes on after its end is not waited for.
+func (p *pump) drain() {
+	x := p.c.x
+	if !p.atEnd && p.c.ans.Err() == nil {
+		x.setDeadline(time.Now().Add(drainTime))
+		for left := 16; left > 0; left-- {
+			if err := x.read(func([]byte) error { return nil }); err != nil {
+				p.atEnd = err == io.EOF
+				break
+			}
+		}
+	}
+	x.finish(p.atEnd)
+}
+
+// earlyConn hands over first what the client had sent before its turn.
+type earlyConn struct {
+	net.Conn
+	early []byte
+}
+
+// Read implements net.Conn.
+func (c *earlyConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// NetConn is the connection below, for the watcher.
+func (c *earlyConn) NetConn() net.Conn { return c.Conn }

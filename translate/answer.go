@@ -1,0 +1,288 @@
+package translate
+
+import (
+	"errors"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/internal/sse"
+)
+
+// MaxAnswer is how many bytes of one answer are kept where a protocol obliges
+// us to keep them (a JSON answer, a terminal event that repeats everything).
+const MaxAnswer = 16 << 20
+
+// MaxFrame is how long one frame of a stream may be: a terminal Responses event
+// repeats everything.
+const MaxFrame = 16 << 20
+
+var errAnswerTooLong = errors.New("the answer exceeds 16 MiB")
+
+// Answer carries one answer from a backend to a client, translating it or, where
+// both sides speak the same protocol in the same mode, passing its bytes through
+// with the decoder as a tap.
+//
+// A streamed answer is fed with Feed and closed with End; a JSON answer is
+// given to Body. All of them append what the client must get: frames of a
+// stream as they come, a JSON answer when it is complete. When Err is not nil
+// a client that has received nothing yet is owed an HTTP error instead of what
+// was appended.
+type Answer struct {
+	setup    *Setup
+	protocol *Protocol // the client's
+	dec      Decoder
+	enc      Encoder
+	next     Sink // the stages behind the recorder
+	fold     *Fold
+	filter   FrameFilter
+	reader   sse.Reader
+	out      []byte
+	tap      Tap
+	through  bool
+
+	started bool
+	ended   bool
+	err     *Error
+	usage   Usage
+	reason  FinishReason
+}
+
+// NewAnswer prepares the answer of a backend of protocol b to the client of
+// s.Request. wantStream is what the client asked for, gotStream what the backend
+// sends.
+func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
+	face := s.Request.Face
+	a := &Answer{
+		setup: s, protocol: face, dec: b.NewDecoder(s), usage: NoUsage(),
+		through: b == face && wantStream == gotStream,
+		tap:     Tap{Seq: -1},
+	}
+	a.reader.Max = MaxFrame
+	switch {
+	case a.through:
+		a.filter, _ = a.dec.(FrameFilter)
+	case wantStream:
+		a.enc = face.NewEncoder(s)
+		a.next = stages(s, face, (*encodeSink)(a))
+	default:
+		a.fold = NewFold()
+		a.next = stages(s, face, a.fold)
+	}
+	return a
+}
+
+// stages puts before the last sink what the face needs: rendering, then the
+// serial stage.
+func stages(s *Setup, face *Protocol, last Sink) Sink {
+	if s.Encoded != nil {
+		s.Encoded.Next = last
+		last = s.Encoded
+	}
+	if !face.Speaks.Overlap {
+		last = newSerial(last)
+	}
+	return newRender(s, &face.Speaks, last)
+}
+
+// recorder is the Answer as the first sink behind the decoder.
+type recorder Answer
+
+// Event implements Sink.
+func (r *recorder) Event(e *Event) {
+	a := (*Answer)(r)
+	if a.ended {
+		return
+	}
+	switch e.Kind {
+	case EventStart:
+		a.tap.ID, a.tap.Model, a.tap.Created = clone(e.ID), clone(e.Model), e.Created
+	case EventUsage:
+		a.usage.Merge(e.Usage)
+	case EventFinish:
+		a.started, a.ended, a.reason = true, true, e.Reason
+	case EventFail:
+		a.ended, a.err = true, e.Err
+	case EventBlockStart, EventBlockDelta, EventBlockEnd:
+		a.started = true
+	}
+	if a.next != nil {
+		a.next.Event(e)
+	}
+	if a.fold != nil && a.fold.Size > MaxAnswer && !a.ended {
+		a.fail(Unreadable(errAnswerTooLong))
+	}
+}
+
+// encodeSink is the Answer as the last sink of a translated stream.
+type encodeSink Answer
+
+// Event implements Sink.
+func (s *encodeSink) Event(e *Event) {
+	if e.Kind == EventFail && s.err == nil { // a stage failed, not the decoder
+		s.ended, s.err = true, e.Err
+	}
+	s.out = s.enc.Encode(s.out, e)
+}
+
+func (a *Answer) sink() Sink {
+	if a.setup.Decoded != nil {
+		a.setup.Decoded.Next = (*recorder)(a)
+		return a.setup.Decoded
+	}
+	return (*recorder)(a)
+}
+
+func (a *Answer) fail(err *Error) {
+	e := Event{Kind: EventFail, Err: err}
+	(*recorder)(a).Event(&e)
+}
+
+// Feed takes the next bytes of a streamed answer; p is not kept. What the
+// client must get is appended to dst, whole frames only.
+func (a *Answer) Feed(dst, p []byte) []byte {
+	if a.ended && !a.through {
+		return dst
+	}
+	a.out = dst
+	a.reader.Feed(p)
+	for {
+		f, ok := a.reader.Next()
+		if !ok {
+			break
+		}
+		a.frame(&f)
+	}
+	if err := a.reader.Err(); err != nil {
+		a.breakOff(Unreadable(err))
+	}
+	dst, a.out = a.out, nil
+	return dst
+}
+
+func (a *Answer) frame(f *sse.Frame) {
+	if !a.through {
+		if !a.ended {
+			a.dec.Frame(f, a.sink())
+		}
+		return
+	}
+	if a.err != nil && a.err.unreadable {
+		return // the client was told
+	}
+	before := a.err
+	a.dec.Frame(f, a.sink())
+	if a.err != before && a.err.unreadable {
+		a.appendFailure()
+		return
+	}
+	if a.filter == nil || a.filter.Keep(f) {
+		a.out = append(a.out, f.Raw...)
+	}
+}
+
+// breakOff ends a stream that cannot be read on.
+func (a *Answer) breakOff(err *Error) {
+	if a.ended {
+		return
+	}
+	a.fail(err)
+	if a.through {
+		a.appendFailure()
+	}
+}
+
+func (a *Answer) appendFailure() {
+	if s, ok := a.dec.(Sequencer); ok {
+		a.tap.Seq = s.LastSeq()
+	}
+	a.out = a.protocol.AppendFailure(a.out, a.err, &a.tap)
+}
+
+// End says that the stream is over: cause is nil after a clean end of the body,
+// else what cut it off. For a client that wants JSON the answer is appended
+// now.
+func (a *Answer) End(dst []byte, cause *Error) []byte {
+	a.out = dst
+	if cause == nil && a.reader.Err() == nil {
+		// A last frame may lack its blank line. After a cut it is not whole.
+		if f, ok := a.reader.Flush(); ok {
+			n := len(a.out)
+			a.frame(&f)
+			if a.through && len(a.out) > n {
+				// The client's parser needs the blank line.
+				a.out = append(a.out, "\n\n"...)
+			}
+		}
+	}
+	if !a.ended {
+		a.dec.End(cause, a.sink())
+		if !a.ended {
+			if cause == nil {
+				cause = Truncated(nil)
+			}
+			a.fail(cause)
+		}
+		if a.through && a.err != nil {
+			a.appendFailure()
+		}
+	}
+	a.finishJSON()
+	dst, a.out = a.out, nil
+	return dst
+}
+
+// Body takes a whole JSON answer, which is kept until the call returns. The
+// answer for the client is appended, whole: JSON, or a complete stream.
+func (a *Answer) Body(dst, body []byte) []byte {
+	a.out = dst
+	if err := jsonx.Check(body, jsonx.CheckOptions{}); err != nil {
+		a.fail(Unreadable(err))
+	} else {
+		a.dec.JSON(body, a.sink())
+		if !a.ended {
+			a.fail(Unreadable(errors.New("the answer has no end")))
+		}
+	}
+	if a.through {
+		if a.err == nil {
+			a.out = append(a.out, body...)
+		}
+	} else {
+		a.finishJSON()
+	}
+	dst, a.out = a.out, nil
+	return dst
+}
+
+func (a *Answer) finishJSON() {
+	if a.fold == nil {
+		return
+	}
+	if a.err == nil && a.fold.Err != nil { // a stage failed
+		a.err = a.fold.Err
+	}
+	if a.err == nil {
+		a.out = a.protocol.AppendAnswer(a.out, a.setup, a.fold)
+	}
+}
+
+// Started reports whether the agent has said or done anything yet, beyond
+// opening the answer: until then a failure can still be an HTTP error.
+func (a *Answer) Started() bool { return a.started }
+
+// Ended reports whether the answer is whole or has failed.
+func (a *Answer) Ended() bool { return a.ended }
+
+// Finishing reports that only late usage or a terminator is awaited.
+func (a *Answer) Finishing() bool { return a.ended || a.dec.Finishing() }
+
+// Err is the failure, nil if there is none (yet).
+func (a *Answer) Err() *Error { return a.err }
+
+// Usage is what the backend told of the tokens spent.
+func (a *Answer) Usage() Usage { return a.usage }
+
+// Reason is why the answer ended; it counts only if Ended and Err is nil.
+func (a *Answer) Reason() FinishReason { return a.reason }
+
+// PassedThrough reports whether the bytes go through untouched.
+func (a *Answer) PassedThrough() bool { return a.through }

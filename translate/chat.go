@@ -1,0 +1,3 @@
+package translate
+
+var chatProtocol = Protocol{Name: "chat"}

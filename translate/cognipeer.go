@@ -1,0 +1,3 @@
+package translate
+
+var cognipeerProtocol = Protocol{Name: "cognipeer"}

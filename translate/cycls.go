@@ -1,0 +1,3 @@
+package translate
+
+var cyclsProtocol = Protocol{Name: "cycls"}

@@ -1,0 +1,285 @@
+package translate
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/dragoman-proxy/dragoman/internal/sse"
+)
+
+// Op is what a request asks for, whatever protocol it came in.
+type Op uint8
+
+// The operations a route can stand for.
+const (
+	OpGenerate Op = iota // run the agent and answer
+	OpAgents             // list the agents the caller may use
+	OpAgent              // describe one agent
+	OpCard               // describe the agent that serves this address (Cycls GET /config)
+	OpHealth             // the protocol's own health route
+)
+
+// Route is one path of a face. Path is matched exactly, on the raw bytes of
+// the request; one segment may be {id} or {name}, which matches any one
+// segment without a slash.
+type Route struct {
+	Method string
+	Path   string
+	Op     Op
+}
+
+// Protocol is one wire protocol in both of its roles. The registry holds one
+// of each; they are never copied or changed.
+type Protocol struct {
+	// Name is the word the configuration uses.
+	Name string
+	// Title names the protocol for people.
+	Title string
+	// Routes are the paths its clients call.
+	Routes []Route
+	// BackendPath is where a backend listens when the configuration is silent.
+	// {id} stands for the agent's id, which is the model.
+	BackendPath string
+	// BackendPaths are the paths tried in turn on 404 and 405 when the
+	// configuration is silent; the first that is served is remembered. nil:
+	// BackendPath alone.
+	BackendPaths []string
+	// Speaks says which block types a client of the protocol has words for;
+	// what is missing is rendered as Markdown or dropped by the render stage.
+	Speaks Speech
+	// Query makes the raw query string of a backend's request; nil: none.
+	Query func(r *Request, a *Agent) string
+	// AsksStream says what a backend of this protocol can be asked for.
+	AsksStream StreamMode
+	// Options documents the switches of agents[].options for a backend of this
+	// protocol.
+	Options []Option
+
+	Face
+	Backend
+}
+
+// StreamMode says whether a backend can be asked for a stream.
+type StreamMode uint8
+
+// A backend's ways to answer.
+const (
+	StreamAsAsked StreamMode = iota // as the client asked
+	StreamNever                     // JSON only: Cognipeer, Ticos
+	StreamAlways                    // a stream only: Cycls
+)
+
+// Option is one switch of agents[].options.
+type Option struct {
+	Name    string
+	Values  []string // allowed values; empty: any text
+	Default string
+	Doc     string
+}
+
+// Speech says what a face has words for.
+type Speech struct {
+	// Blocks are the types that the encoder takes. Content of another type
+	// reaches it as text, activity of another type does not reach it.
+	Blocks BlockSet
+	// Ran says that the encoder takes tool calls which the backend has run
+	// itself (Event.Block.Ran), and their results.
+	Ran bool
+	// Overlap says that open blocks may interleave; otherwise the serial stage
+	// stands before the encoder.
+	Overlap bool
+	// Phase says that the encoder tells commentary from the final answer;
+	// otherwise commentary reaches it as reasoning.
+	Phase bool
+	// OneReasoning says that the protocol has one channel for reasoning: of raw
+	// and summary only the kind seen first is sent.
+	OneReasoning bool
+}
+
+// Inbound is a client's request as a face decodes it.
+type Inbound struct {
+	Route  *Route
+	ID     string // what {id} matched
+	Query  string // raw query string
+	Accept string // Accept header: only Cycls decides by it
+	Body   []byte // valid JSON of bounded depth; borrowed by the Request
+}
+
+// Face is a protocol in the role of the server: it reads a client's requests
+// and writes its answers.
+type Face interface {
+	// DecodeRequest reads a generate request. The error, if any, is a 400 that
+	// names the field.
+	DecodeRequest(in *Inbound) (*Request, *Error)
+	// NewEncoder makes the encoder of a streamed answer.
+	NewEncoder(s *Setup) Encoder
+	// AppendAnswer writes a whole JSON answer. The Fold is complete and did
+	// not fail.
+	AppendAnswer(dst []byte, s *Setup, f *Fold) []byte
+	// AppendError writes the body of an HTTP error.
+	AppendError(dst []byte, e *Error) []byte
+	// AppendFailure ends a passed-through stream of this protocol that was cut:
+	// what a client must get to know that it failed. A frame is complete before
+	// it.
+	AppendFailure(dst []byte, e *Error, t *Tap) []byte
+	// AppendAgents writes the answer of the listing operations. For OpAgent and
+	// OpCard agents has exactly one element.
+	AppendAgents(dst []byte, op Op, agents []AgentInfo) []byte
+}
+
+// Backend is a protocol in the role of the client: it asks an agent and reads
+// its answers.
+type Backend interface {
+	// EncodeRequest appends the body for a backend of this protocol. What
+	// cannot be carried goes to r.Ledger; what would change the meaning of the
+	// request is the error. stream is what the backend is asked for.
+	EncodeRequest(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error)
+	// SpliceRequest appends r.Body, which is of this protocol, with the
+	// permitted edits and nothing else.
+	SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error)
+	// NewDecoder makes the decoder of one answer.
+	NewDecoder(s *Setup) Decoder
+}
+
+// Setup is what encoders and decoders know about the exchange they serve.
+type Setup struct {
+	Request *Request
+	Agent   *Agent
+	// Seed is 32 hexadecimal digits; the ids of the answer are made of it.
+	Seed string
+	// Now gives the time for timestamps in the answer.
+	Now func() time.Time
+	// Ledger takes what the answer loses.
+	Ledger *Ledger
+	// Created is Now at the beginning, in Unix seconds.
+	Created int64
+
+	// Decoded and Encoded, if set, watch the events behind the decoder and
+	// before the encoder. They serve tests.
+	Decoded, Encoded *Checker
+}
+
+// ID makes the nth id of the answer under a prefix: msg_, then the seed, then
+// n in two or more hexadecimal digits. A negative n is the id of the answer
+// itself, the prefix and the seed.
+func (s *Setup) ID(prefix string, n int) string { return string(s.AppendID(nil, prefix, n)) }
+
+// AppendID appends what ID returns.
+func (s *Setup) AppendID(dst []byte, prefix string, n int) []byte {
+	dst = append(append(dst, prefix...), s.Seed...)
+	if n >= 0 {
+		if n < 16 {
+			dst = append(dst, '0')
+		}
+		dst = strconv.AppendInt(dst, int64(n), 16)
+	}
+	return dst
+}
+
+// Model is the model's name in translated answers: the client's own word, the
+// agent's name where it gave none.
+func (s *Setup) Model() string {
+	if s.Request != nil && s.Request.Model != "" {
+		return s.Request.Model
+	}
+	if s.Agent != nil {
+		return s.Agent.Name
+	}
+	return ""
+}
+
+// Agent is the configuration of a backend as far as translation needs it.
+type Agent struct {
+	Name string
+	// Model is what the backend is told; empty: the client's own word.
+	Model string
+	// SystemPrompt, MaxTokens and Temperature are filled in where the client
+	// was silent: "" , 0 and "" mean no default. Temperature is JSON number
+	// text.
+	SystemPrompt string
+	MaxTokens    int64
+	Temperature  string
+	// Options are the protocol's switches, checked by CheckOption.
+	Options map[string]string
+}
+
+// Option returns a switch's value, or def where the configuration is silent.
+func (a *Agent) Option(name, def string) string {
+	if v, ok := a.Options[name]; ok {
+		return v
+	}
+	return def
+}
+
+// BackendModel is what the backend is told: the configured model, else the
+// client's own word, else the agent's name.
+func (a *Agent) BackendModel(r *Request) string {
+	switch {
+	case a.Model != "":
+		return a.Model
+	case r.Model != "":
+		return r.Model
+	}
+	return a.Name
+}
+
+// AgentInfo is an agent as listings show it.
+type AgentInfo struct {
+	Name        string
+	Description string
+	Protocol    string
+	Model       string
+	Created     int64 // Unix seconds
+}
+
+// Decoder turns one answer of a backend into events. A stream is fed frame by
+// frame and then ended; a JSON answer is fed whole, once.
+type Decoder interface {
+	// Frame decodes one frame of a stream. Comments (Data and Event nil) may
+	// come too.
+	Frame(f *sse.Frame, out Sink)
+	// Finishing reports that the answer is complete and only its terminator or
+	// late usage is missing: the caller need not wait long for it.
+	Finishing() bool
+	// End says that no more frames come: cause is nil after a clean end of the
+	// body, else what cut it off. It emits the Finish that was held back or a
+	// Fail, unless one of them went out already.
+	End(cause *Error, out Sink)
+	// JSON decodes a whole answer, from Start to Finish or Fail. body is valid
+	// JSON of bounded depth.
+	JSON(body []byte, out Sink)
+}
+
+// FrameFilter is implemented by a Decoder that must keep frames of a
+// passed-through stream from the client, because the client had not asked for
+// them (a usage chunk). Keep is asked after Frame.
+type FrameFilter interface {
+	Keep(f *sse.Frame) bool
+}
+
+// Sequencer is implemented by a Decoder whose protocol numbers its events.
+type Sequencer interface {
+	// LastSeq is the last number seen, -1 if none.
+	LastSeq() int64
+}
+
+// Encoder writes a streamed answer.
+type Encoder interface {
+	// Encode appends what the client must get for e. It keeps nothing of e.
+	// A Fail is written as the protocol's failure in a stream that has begun.
+	Encode(dst []byte, e *Event) []byte
+}
+
+// Sink takes events. e and all it refers to are valid until Event returns.
+type Sink interface {
+	Event(e *Event)
+}
+
+// Tap is what is known of a passed-through stream when it has to be ended with
+// a failure.
+type Tap struct {
+	ID      string // of the answer
+	Model   string
+	Created int64
+	Seq     int64 // last sequence number seen, -1 if none
+}

@@ -1,0 +1,71 @@
+package translate
+
+import (
+	"errors"
+	"sort"
+	"strings"
+)
+
+// registry lists the protocols in the order in which people are shown them. A
+// new protocol is a file and a line here.
+var registry = []*Protocol{
+	&chatProtocol,
+	&responsesProtocol,
+	&cognipeerProtocol,
+	&ticosProtocol,
+	&swarmsProtocol,
+	&cyclsProtocol,
+}
+
+// Protocols returns all protocols. The slice is the caller's, the protocols
+// are shared and must not be changed.
+func Protocols() []*Protocol { return append([]*Protocol(nil), registry...) }
+
+// Lookup finds a protocol by its name, nil if there is none.
+func Lookup(name string) *Protocol {
+	for _, p := range registry {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Names returns the protocols' names in registry order.
+func Names() []string {
+	names := make([]string, len(registry))
+	for i, p := range registry {
+		names[i] = p.Name
+	}
+	return names
+}
+
+// CheckOption says what is wrong with a switch of agents[].options, and what
+// there is instead; nil if nothing is.
+func CheckOption(protocol, name, value string) error {
+	p := Lookup(protocol)
+	if p == nil {
+		return nil
+	}
+	var known []string
+	for _, o := range p.Options {
+		if o.Name != name {
+			known = append(known, o.Name)
+			continue
+		}
+		if len(o.Values) == 0 {
+			return nil
+		}
+		for _, v := range o.Values {
+			if v == value {
+				return nil
+			}
+		}
+		return errors.New("must be one of " + strings.Join(o.Values, ", "))
+	}
+	sort.Strings(known)
+	if len(known) == 0 {
+		return errors.New("protocol " + protocol + " has no options")
+	}
+	return errors.New("protocol " + protocol + " has no such option; it has " + strings.Join(known, ", "))
+}

@@ -1,0 +1,405 @@
+package translate
+
+import (
+	"bytes"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+)
+
+// render fits an answer to what a face has words for.
+//
+// Content that it has no word for becomes Markdown text as it arrives, parted
+// from the text around it by blank lines; plain text is never touched.
+// Activity that it has no word for is dropped and noted in the ledger under
+// one of these names: the type of the block (reasoning, status, step, data,
+// tool_result, audio, tool_call), ran_tool_call for a call that the backend
+// has run itself (ran_tool_call.arguments where only its name is shown),
+// annotations of what is not plain text, image.src for a relative address that
+// nobody can resolve, file.data for a file inside a data: URL, replaced_text
+// for a new version of what was sent already.
+type render struct {
+	setup  *Setup
+	speaks *Speech
+	next   Sink
+
+	open   []renderBlock
+	texts  []*textState // by message, in the order of their ordinals
+	think  textState    // of the reasoning that the client has been sent
+	kind   reasoningKind
+	thinks int // Msg of the commentary sent last, plus one; 0 after other reasoning
+
+	// Content comes one block at a time, so one renderer will do. The rest is
+	// scratch.
+	md    markdown
+	buf   []byte
+	block Block
+	event Event
+}
+
+type renderMode uint8
+
+const (
+	renderPass      renderMode = iota // as it is
+	renderText                        // plain text
+	renderDrop                        // not at all
+	renderMarkdown                    // as Markdown text
+	renderReasoning                   // reasoning where only one kind is sent
+	renderStep                        // a call that ran, as a step
+)
+
+type reasoningKind uint8
+
+const (
+	reasoningUnknown reasoningKind = iota
+	reasoningRaw
+	reasoningSummary
+)
+
+// renderBlock is an open block.
+type renderBlock struct {
+	index    int
+	mode     renderMode
+	begun    bool // something of it was sent
+	text     *textState
+	kind     reasoningKind
+	author   string // to be written before the first text
+	inserted int    // code points put before its text
+}
+
+// textState is how what was sent to one channel of the client ends.
+type textState struct {
+	msg      int
+	any      bool
+	newlines int  // at the end, two at most
+	rendered bool // the last block was Markdown of ours
+}
+
+// newRender makes the stage. It stands before the serial stage, but content
+// comes to it in order: a fence that another block's text runs into would
+// close nothing.
+func newRender(s *Setup, speaks *Speech, next Sink) Sink {
+	r := &render{setup: s, speaks: speaks, next: next}
+	return &serial{next: r, only: ContentBlocks}
+}
+
+// Event implements Sink.
+func (r *render) Event(e *Event) {
+	switch e.Kind {
+	case EventBlockDelta:
+		if b := r.find(e.Index); b != nil {
+			r.delta(b, e)
+		}
+	case EventBlockStart:
+		r.start(e)
+	case EventBlockEnd:
+		if b := r.find(e.Index); b != nil {
+			r.end(b, e)
+		}
+	case EventAnnotation:
+		if b := r.find(e.Index); b != nil {
+			r.annotation(b, e)
+		}
+	default:
+		r.next.Event(e)
+	}
+}
+
+func (r *render) find(index int) *renderBlock {
+	for i := len(r.open) - 1; i >= 0; i-- {
+		if r.open[i].index == index {
+			return &r.open[i]
+		}
+	}
+	return nil
+}
+
+func (r *render) note(name string) { r.setup.Ledger.Note(name) }
+
+func (r *render) start(e *Event) {
+	s := renderBlock{index: e.Index}
+	t := e.Block.Type
+	switch {
+	case ContentBlocks.Has(t):
+		r.startContent(&s, e)
+		return
+	case t == BlockToolCall && e.Block.Ran && !r.speaks.Ran:
+		if r.speaks.Blocks.Has(BlockStep) {
+			r.startStep(&s, e)
+			return
+		}
+		r.note("ran_tool_call")
+		s.mode = renderDrop
+	case !r.speaks.Blocks.Has(t) || t == BlockToolResult && !r.speaks.Ran:
+		r.note(t.String())
+		s.mode = renderDrop
+	case t == BlockReasoning:
+		s.text = &r.think
+		s.mode = renderReasoning
+		s.kind = reasoningRaw
+		if e.Block.Summary {
+			s.kind = reasoningSummary
+		}
+		if !r.speaks.OneReasoning {
+			s.kind = reasoningUnknown
+		}
+		if r.thinks != 0 {
+			r.thinks, r.think.rendered = 0, true
+		}
+	}
+	r.open = append(r.open, s)
+	if s.mode != renderDrop {
+		r.next.Event(e)
+	}
+}
+
+// startContent opens a block of content: as it is, as Markdown, or, where the
+// face does not tell commentary from the answer, in the reasoning.
+func (r *render) startContent(s *renderBlock, e *Event) {
+	block, t := e.Block, e.Block.Type
+	if (t == BlockImage || t == BlockFile) && block.URL != "" && isRelative(block.URL) {
+		block = r.resolve(block)
+	}
+	commentary := e.Phase == PhaseCommentary && !r.speaks.Phase && r.speaks.Blocks.Has(BlockReasoning)
+	switch {
+	case t == BlockText:
+		s.mode = renderText
+	case commentary || !r.speaks.Blocks.Has(t):
+		s.mode = renderMarkdown
+	}
+	if s.mode == renderMarkdown || commentary {
+		r.block = Block{Type: BlockText, ID: block.ID, Path: block.Path}
+		if commentary {
+			r.block.Type, r.block.Summary = BlockReasoning, r.kind == reasoningSummary
+		}
+	} else {
+		r.block = *block
+	}
+	switch {
+	case commentary:
+		s.text = &r.think
+		if r.thinks != e.Msg+1 {
+			// A new speaker begins a new paragraph, with his name.
+			r.thinks = e.Msg + 1
+			r.think.rendered = true
+			if e.Author != "" {
+				s.author = clone(e.Author) + ": "
+				if s.mode == renderMarkdown {
+					s.author = clone(e.Author) + ":\n\n"
+				}
+			}
+		}
+		if s.mode == renderText {
+			s.mode = renderReasoning
+		}
+	case s.mode != renderPass:
+		s.text = r.textOf(e.Msg)
+	}
+	r.open = append(r.open, *s)
+	r.event = *e
+	r.event.Block = &r.block
+	r.next.Event(&r.event)
+	if s.mode == renderMarkdown {
+		if t == BlockFile && (block.Data != "" || isDataURL(block.URL)) {
+			r.note("file.data")
+		}
+		b := &r.open[len(r.open)-1]
+		r.buf = r.md.start(r.buf[:0], block)
+		r.send(b)
+	}
+}
+
+// startStep shows a call that the backend has run as a step of that name.
+func (r *render) startStep(s *renderBlock, e *Event) {
+	s.mode = renderStep
+	r.open = append(r.open, *s)
+	r.block = Block{Type: BlockStep, ID: e.Block.ID, CallID: e.Block.CallID, Name: e.Block.Name, Ran: true, Path: e.Block.Path}
+	r.event = *e
+	r.event.Block = &r.block
+	r.next.Event(&r.event)
+	if e.Block.Name != "" {
+		r.buf = append(r.buf[:0], e.Block.Name...)
+		r.text(e.Index, r.buf)
+	}
+}
+
+// text sends a delta of ours.
+func (r *render) text(index int, data []byte) {
+	r.event = Event{Kind: EventBlockDelta, Index: index, Data: data}
+	r.next.Event(&r.event)
+}
+
+// resolve makes a copy of a block whose URL is relative.
+func (r *render) resolve(b *Block) *Block {
+	base := ""
+	if r.setup.Agent != nil {
+		base = r.setup.Agent.Option("public_url", "")
+	}
+	if base == "" {
+		r.note("image.src")
+		return b
+	}
+	c := *b
+	c.URL = resolveURL(base, b.URL)
+	return &c
+}
+
+func (r *render) delta(b *renderBlock, e *Event) {
+	switch b.mode {
+	case renderText:
+		if b.text.rendered || !b.begun {
+			r.begin(b, e.Data)
+		}
+		b.text.add(e.Data)
+	case renderDrop:
+		return
+	case renderStep:
+		r.note("ran_tool_call.arguments")
+		return
+	case renderReasoning:
+		if b.kind != reasoningUnknown {
+			if r.kind == reasoningUnknown {
+				r.kind = b.kind
+			}
+			if r.kind != b.kind {
+				r.note("reasoning")
+				return
+			}
+		}
+		if b.text.rendered || !b.begun {
+			r.begin(b, e.Data)
+		}
+		b.text.add(e.Data)
+	case renderMarkdown:
+		if e.Replace && b.begun && r.md.typ != BlockTable {
+			r.note("replaced_text")
+			return
+		}
+		r.buf = r.md.delta(r.buf[:0], e.Data)
+		r.send(b)
+		return
+	}
+	r.next.Event(e)
+}
+
+func (r *render) annotation(b *renderBlock, e *Event) {
+	switch {
+	case b.mode == renderPass || b.mode == renderText && b.inserted == 0:
+		r.next.Event(e)
+	case b.mode == renderText:
+		r.event = *e
+		r.event.Data = shiftAnnotation(nil, e.Data, b.inserted)
+		r.next.Event(&r.event)
+	default:
+		r.note("annotations")
+	}
+}
+
+func (r *render) end(b *renderBlock, e *Event) {
+	if b.mode == renderMarkdown {
+		r.buf = r.md.end(r.buf[:0])
+		r.send(b)
+		b.text.rendered = b.text.rendered || b.begun
+	}
+	drop := b.mode == renderDrop
+	for i := range r.open {
+		if r.open[i].index == e.Index {
+			r.open = append(r.open[:i], r.open[i+1:]...)
+			break
+		}
+	}
+	if !drop {
+		r.next.Event(e)
+	}
+}
+
+// send sends the Markdown in r.buf.
+func (r *render) send(b *renderBlock) {
+	if len(r.buf) == 0 {
+		return
+	}
+	if !b.begun {
+		// Markdown begins a paragraph of its own.
+		b.text.rendered = b.text.any
+		r.begin(b, nil)
+	}
+	b.text.add(r.buf)
+	r.text(b.index, r.buf)
+}
+
+// begin sends what stands before the first text of a block: the blank line
+// between Markdown and what surrounds it, and the author's name.
+func (r *render) begin(b *renderBlock, first []byte) {
+	const blank = "\n\n"
+	b.begun = true
+	prefix := ""
+	if b.text.rendered && b.text.any {
+		n := 2 - b.text.newlines
+		if b.author == "" {
+			for i := 0; i < len(first) && n > 0 && first[i] == '\n'; i++ {
+				n--
+			}
+		}
+		prefix = blank[:max(n, 0)]
+	}
+	b.text.rendered = false
+	prefix += b.author
+	b.author = ""
+	if prefix == "" {
+		return
+	}
+	b.inserted += utf8.RuneCountInString(prefix)
+	data := viewBytes(prefix)
+	b.text.add(data)
+	r.text(b.index, data)
+}
+
+// textOf is the state of a message's text.
+func (r *render) textOf(msg int) *textState {
+	i := len(r.texts)
+	for i > 0 && r.texts[i-1].msg > msg {
+		i--
+	}
+	if i > 0 && r.texts[i-1].msg == msg {
+		return r.texts[i-1]
+	}
+	t := &textState{msg: msg}
+	r.texts = append(r.texts, nil)
+	copy(r.texts[i+1:], r.texts[i:])
+	r.texts[i] = t
+	return t
+}
+
+// add notes how the text ends now.
+func (t *textState) add(p []byte) {
+	n := 0
+	for n < len(p) && n < 2 && p[len(p)-1-n] == '\n' {
+		n++
+	}
+	if n == len(p) {
+		n = min(n+t.newlines, 2)
+	}
+	t.newlines, t.any = n, true
+}
+
+// shiftAnnotation appends an annotation in the flat form of the Responses API
+// with its offsets moved by n code points.
+func shiftAnnotation(dst, a []byte, n int) []byte {
+	if n == 0 {
+		return append(dst, a...)
+	}
+	start := len(dst)
+	dst = append(dst, a...)
+	for _, key := range [...]string{"start_index", "end_index"} {
+		v := gjson.Get(viewString(dst[start:]), key)
+		if v.Type != gjson.Number || v.Index == 0 {
+			continue
+		}
+		at := start + v.Index
+		tail := bytes.Clone(dst[at+len(v.Raw):])
+		dst = strconv.AppendInt(dst[:at], v.Int()+int64(n), 10)
+		dst = append(dst, tail...)
+	}
+	return dst
+}

@@ -1,0 +1,3 @@
+package translate
+
+var responsesProtocol = Protocol{Name: "responses"}

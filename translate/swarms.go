@@ -1,0 +1,3 @@
+package translate
+
+var swarmsProtocol = Protocol{Name: "swarms"}

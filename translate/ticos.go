@@ -1,0 +1,3 @@
+package translate
+
+var ticosProtocol = Protocol{Name: "ticos"}
