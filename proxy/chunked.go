@@ -23,7 +23,8 @@ type chunkState uint8
 const (
 	chunkSizeFirst    chunkState = iota // the first digit of a size
 	chunkSizeMore                       // further digits, or what follows them
-	chunkExt                            // padding or an extension, up to CR
+	chunkPad                            // padding after a size
+	chunkExt                            // an extension, up to CR
 	chunkSizeLF                         // LF of the size line
 	chunkData                           // payload
 	chunkDataCR                         // CR after the payload
@@ -98,10 +99,25 @@ func (d *dechunker) decode(p []byte) (out []byte, used int, done bool, err error
 			switch c {
 			case '\r':
 				d.state = chunkSizeLF
-			case ';', ' ', '\t':
+			case ';':
 				d.spent, d.state = 1, chunkExt
+			case ' ', '\t':
+				d.spent, d.state = 1, chunkPad
 			case '\n':
 				return p[s:w], i, false, errChunkLine
+			default:
+				return p[s:w], i, false, errChunkSize
+			}
+		case chunkPad:
+			switch c {
+			case '\r':
+				d.state = chunkSizeLF
+			case ';':
+				d.state = chunkExt
+			case ' ', '\t':
+				if d.spent++; d.spent > maxChunkExtension {
+					return p[s:w], i, false, errChunkExtension
+				}
 			default:
 				return p[s:w], i, false, errChunkSize
 			}

@@ -77,6 +77,8 @@ func TestDechunkRefuses(t *testing.T) {
 		{"sign", "+5\r\nhello\r\n", errChunkSize},
 		{"prefix", "0x5\r\nhello\r\n", errChunkSize},
 		{"space before the size", " 5\r\nhello\r\n", errChunkSize},
+		{"something after the padding", "5 5\r\nhello\r\n", errChunkSize},
+		{"bare LF after the padding", "5 \nhello\r\n", errChunkSize},
 		{"overflow", "8000000000000000\r\n", errChunkSize},
 		{"overflow that wraps", "10000000000000005\r\nhello\r\n", errChunkSize},
 		{"endless zeros", strings.Repeat("0", 17) + "\r\n", errChunkSize},
@@ -100,11 +102,9 @@ func TestDechunkRefuses(t *testing.T) {
 			}
 		})
 	}
-	if maxSize := "7fffffffffffffff\r\n"; true {
-		var d dechunker
-		if _, _, _, err := d.decode([]byte(maxSize)); err != nil {
-			t.Errorf("the largest size: %v", err)
-		}
+	var d dechunker
+	if _, _, _, err := d.decode([]byte("7fffffffffffffff\r\n")); err != nil {
+		t.Errorf("the largest size: %v", err)
 	}
 }
 
@@ -139,7 +139,10 @@ func FuzzDechunk(f *testing.F) {
 		if rerr == nil && !bytes.Equal(ref, payload) {
 			t.Fatalf("reference %q, ours %q", ref, payload)
 		}
-		if rerr != nil && !strings.Contains(rerr.Error(), "non-data") && !strings.Contains(rerr.Error(), "too long") {
+		// It refuses two things that the grammar allows: much framing for little
+		// payload, and padding before an extension.
+		padded := bytes.Contains(wire, []byte(" ;")) || bytes.Contains(wire, []byte("\t;"))
+		if rerr != nil && !padded && !strings.Contains(rerr.Error(), "non-data") && !strings.Contains(rerr.Error(), "too long") {
 			t.Fatalf("reference refuses: %v", rerr)
 		}
 	})

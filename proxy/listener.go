@@ -22,6 +22,7 @@ type listener struct {
 	slots        chan struct{}
 	closed       chan struct{}
 	once         sync.Once
+	err          error
 }
 
 func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
@@ -76,10 +77,13 @@ func temporary(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// Close stops accepting.
+// Close stops accepting. It may be called again.
 func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
+	l.once.Do(func() {
+		close(l.closed)
+		l.err = l.Listener.Close()
+	})
+	return l.err
 }
 
 // clientConn gives its slot back when it is closed.

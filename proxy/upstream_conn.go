@@ -226,7 +226,7 @@ func (u *upstreamConn) alive() bool {
 	u.armed = time.Time{}
 	var b [1]byte
 	n, err := u.c.Read(b[:])
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	return n == 0 && u.expired(err)
 }
 
 // more appends at least one byte to buf.b[lo:hi], or returns an error:
@@ -249,7 +249,7 @@ func (u *upstreamConn) more() error {
 		if u.lo == u.hi {
 			u.release()
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if !u.expired(err) {
 			return err
 		}
 		if !u.want.IsZero() && !time.Now().Before(u.want) {
@@ -257,6 +257,17 @@ func (u *upstreamConn) more() error {
 		}
 		u.arm()
 	}
+}
+
+// expired reports whether err is that of a passed deadline, after which the
+// connection is as good as before. A socket that gave up on its peer calls
+// itself timed out too (ETIMEDOUT); a listener in memory has an error of its own.
+func (u *upstreamConn) expired(err error) bool {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	t, ok := err.(interface{ Timeout() bool }) //nolint:errorlint // not one that wraps ETIMEDOUT
+	return ok && u.sock == nil && t.Timeout()
 }
 
 // makeRoom is for response heads that outgrow a buffer.

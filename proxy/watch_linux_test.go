@@ -5,9 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -17,8 +14,6 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 	"golang.org/x/sys/unix"
 )
-
-const patience = 10 * time.Second // for what must happen; nothing waits this long when it does
 
 func newTestWatcher(t testing.TB) *watcher {
 	t.Helper()
@@ -59,23 +54,6 @@ func connPair(t testing.TB, network string) (server, client net.Conn) {
 	}
 	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
 	return server, client
-}
-
-// testTLS returns configurations for both ends that trust each other.
-func testTLS() (server, client *tls.Config) {
-	s := httptest.NewUnstartedServer(nil)
-	s.StartTLS()
-	defer s.Close()
-	return s.TLS.Clone(), s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-}
-
-func await(t testing.TB, ch <-chan struct{}, what string) {
-	t.Helper()
-	select {
-	case <-ch:
-	case <-time.After(patience):
-		t.Fatalf("%s: nothing happened", what)
-	}
 }
 
 func TestWatcherSeesEveryDeparture(t *testing.T) {
@@ -316,15 +294,6 @@ func TestWatcherCloseLeavesTicketsHarmless(t *testing.T) {
 	if w.watch(server, &tk, func() { t.Error("fired") }) {
 		t.Error("watched by a closed watcher")
 	}
-}
-
-func openFiles(t testing.TB) int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Skip(err)
-	}
-	return len(d)
 }
 
 func tcpOptions(t testing.TB, c net.Conn) (userTimeout, lowat int) {

@@ -1,3 +1,252 @@
 package translate
 
-var cyclsProtocol = Protocol{Name: "cycls"}
+import (
+	"net/url"
+	"strings"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
+
+// Cycls streams typed components: one JSON object an event, {"type": T, …},
+// and data: [DONE] at the end. Consecutive components of one type are pieces
+// of one. The package's versions differ in paths and in details; where they do,
+// the comments below say which version does what (.140 is cycls 0.0.2.140).
+//
+// As a face we send no chat_id, although the server sends one from .127 on: its
+// web client keeps the id, sends ?id= with only the newest message the next
+// time, and without stored conversations the history would be lost in silence.
+var cyclsProtocol = Protocol{
+	Name:  "cycls",
+	Title: "Cycls",
+	Routes: []Route{
+		{Method: "POST", Path: "/chat/cycls", Op: OpGenerate},
+		{Method: "POST", Path: "/chat", Op: OpGenerate},
+		{Method: "POST", Path: "/", Op: OpGenerate},
+		{Method: "GET", Path: "/config", Op: OpCard},
+	},
+	// /chat/cycls is the only native path of .63 to .115 and gone (405) from
+	// .116 on; /chat came with .119; / alone speaks the protocol in .116 to
+	// .118. On a 404 or 405 the agent has not run, so trying on is safe. The
+	// order matters: POST / of the versions that have /chat/cycls is another
+	// protocol, raw text.
+	BackendPath:  "/chat",
+	BackendPaths: []string{"/chat/cycls", "/chat", "/"},
+	Speaks: Speech{
+		Blocks: Blocks(BlockText, BlockReasoning, BlockToolCall, BlockToolResult, BlockImage, BlockCode, BlockTable,
+			BlockCallout, BlockStatus, BlockStep, BlockData),
+		Ran:          true,
+		OneReasoning: true,
+	},
+	AsksStream: StreamAlways,
+	Query:      cyclsQuery,
+	Options: []Option{
+		{Name: "history", Values: []string{"messages"}, Default: "messages",
+			Doc: "How the conversation reaches the agent: messages sends the whole of it each time and no ?id=."},
+		{Name: "public_url",
+			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
+	},
+	Face:    cyclsCodec{},
+	Backend: cyclsCodec{},
+}
+
+// cyclsCodec is Cycls in both roles.
+type cyclsCodec struct{}
+
+// cyclsDone ends every stream, also one that told an error.
+const cyclsDone = "data: [DONE]\n\n"
+
+// cyclsQuery hands on a Cycls client's conversation id. Clients of other
+// protocols send the whole history, for which an id would only be a lock: from
+// .141 on the server runs one request an id at a time and answers 409 to the
+// next.
+func cyclsQuery(r *Request, _ *Agent) string {
+	if r.Face == nil || r.Face.Name != "cycls" || r.ConversationID == "" {
+		return ""
+	}
+	return "id=" + url.QueryEscape(r.ConversationID)
+}
+
+// AppendError implements Face: FastAPI's {"detail":"…"}.
+func (cyclsCodec) AppendError(dst []byte, e *Error) []byte {
+	dst = append(dst, `{"detail":`...)
+	dst = jsonx.AppendStringS(dst, e.ClientMessage())
+	return append(dst, '}')
+}
+
+// AppendFailure implements Face. What the client got last is not known here:
+// the separator keeps the callout from being merged into one before it.
+func (cyclsCodec) AppendFailure(dst []byte, e *Error, t *Tap) []byte {
+	dst = append(dst, cyclsSeparator...)
+	id := ""
+	if t != nil {
+		id = t.ID
+	}
+	return appendCyclsFailure(dst, e, id)
+}
+
+// appendCyclsFailure writes a failure as the server does from .145 on: a
+// callout with an error_id, by which clients tell it from an agent's own
+// callout, then the end. The id is the first eight hexadecimal digits of seed,
+// or is made of the message where there is no seed.
+func appendCyclsFailure(dst []byte, e *Error, seed string) []byte {
+	dst = append(dst, `data: {"type": "callout", "callout": `...)
+	dst = jsonx.AppendStringS(dst, e.ClientMessage())
+	dst = append(dst, `, "style": "error", "error_id": "`...)
+	if len(seed) >= 8 && strings.Trim(seed[:8], "0123456789abcdef") == "" {
+		dst = append(dst, seed[:8]...)
+	} else {
+		h := uint32(2166136261) // FNV-1a
+		for i := range len(e.Message) {
+			h = (h ^ uint32(e.Message[i])) * 16777619
+		}
+		for shift := 28; shift >= 0; shift -= 4 {
+			dst = append(dst, "0123456789abcdef"[h>>shift&15])
+		}
+	}
+	dst = append(dst, "\"}\n\n"...)
+	return append(dst, cyclsDone...)
+}
+
+// AppendAgents implements Face: the /config object of the server, by which its
+// web client is set up and which is its readiness probe. auth stays false: true
+// would make the client sign in at the vendor's identity provider.
+func (cyclsCodec) AppendAgents(dst []byte, op Op, agents []AgentInfo) []byte {
+	list := op == OpAgents
+	if list {
+		dst = append(dst, '[')
+	}
+	for i := range agents {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		a := &agents[i]
+		dst = append(dst, `{"public_path":null,"name":`...)
+		dst = jsonx.AppendStringS(dst, a.Name)
+		dst = append(dst, `,"pass_metadata":null,"title":`...)
+		dst = jsonx.AppendStringS(dst, a.Name)
+		if a.Description != "" {
+			dst = append(dst, `,"description":`...)
+			dst = jsonx.AppendStringS(dst, a.Description)
+		}
+		dst = append(dst, `,"prod":false,"auth":false,"cms":null,"analytics":false,"suggestions":false,"voice":false,"pk":null}`...)
+		if !list {
+			break
+		}
+	}
+	if list {
+		dst = append(dst, ']')
+	}
+	return dst
+}
+
+// cyclsField is a member of a component that we read.
+type cyclsField uint8
+
+// The members, in no particular order.
+const (
+	cyNone cyclsField = iota
+	cyType
+	cyText
+	cyThinking
+	cyCode
+	cyLanguage
+	cyCallout
+	cyStyle
+	cyTitle
+	cyErrorID
+	cyHeaders
+	cyRow
+	cyRows
+	cyImage
+	cyImageURL
+	cySrc
+	cyAlt
+	cyCaption
+	cyFile
+	cyPath
+	cyName
+	cyStatus
+	cyStep
+	cyToolName
+	cyID
+	cyDelta
+	cyOK
+	cyResult
+	cyData
+	cyTool
+	cyArgs
+	cyChatID
+	cySessionID
+
+	numCyclsFields
+)
+
+func cyclsFieldOf(key []byte) cyclsField {
+	switch string(key) {
+	case "type":
+		return cyType
+	case "text":
+		return cyText
+	case "thinking":
+		return cyThinking
+	case "code":
+		return cyCode
+	case "language":
+		return cyLanguage
+	case "callout":
+		return cyCallout
+	case "style":
+		return cyStyle
+	case "title":
+		return cyTitle
+	case "error_id":
+		return cyErrorID
+	case "headers":
+		return cyHeaders
+	case "row":
+		return cyRow
+	case "rows":
+		return cyRows
+	case "image":
+		return cyImage
+	case "image_url":
+		return cyImageURL
+	case "src":
+		return cySrc
+	case "alt":
+		return cyAlt
+	case "caption":
+		return cyCaption
+	case "file":
+		return cyFile
+	case "path":
+		return cyPath
+	case "name":
+		return cyName
+	case "status":
+		return cyStatus
+	case "step":
+		return cyStep
+	case "tool_name":
+		return cyToolName
+	case "id":
+		return cyID
+	case "delta":
+		return cyDelta
+	case "ok":
+		return cyOK
+	case "result":
+		return cyResult
+	case "data":
+		return cyData
+	case "tool":
+		return cyTool
+	case "args":
+		return cyArgs
+	case "chat_id":
+		return cyChatID
+	case "session_id":
+		return cySessionID
+	}
+	return cyNone
+}

@@ -108,16 +108,17 @@ func Unreadable(cause error) *Error {
 // InBand makes the failure that a backend told inside an answer: a stream's
 // error event, or a body that says so under a status of success. message may
 // be empty. An in-band status, 0 if there is none, is mapped like an HTTP
-// status.
+// status. Code and message are copied: an error outlives the event that told
+// it.
 func InBand(status int, code, message string) *Error {
+	code = clone(cleanMessage(code))
 	e := &Error{Kind: KindBackend, Status: 502, Code: code, NoRetry: true}
 	if status >= 400 {
 		e = statusError(status, true)
 		e.Code = firstOf(code, e.Code)
 	}
-	e.Message = cleanMessage(message)
-	if e.Message == "" {
-		e.Message = "The agent reported an error."
+	if status < 401 || status > 403 { // those are about the proxy's own credential
+		e.Message = firstOf(clone(cleanMessage(message)), "The agent reported an error.")
 	}
 	if e.Code == "" {
 		e.Code = "agent_error"
@@ -135,7 +136,7 @@ func BackendStatus(status int, body *ErrorBody, retryAfter time.Duration, forwar
 	own := body != nil && body.Own
 	var e *Error
 	if forward && (status == 401 || status == 403) {
-		e = &Error{Kind: KindUnauthenticated, Status: status, Code: "invalid_api_key"}
+		e = &Error{Kind: KindUnauthenticated, Status: status, Code: "invalid_api_key", NoRetry: true}
 		if status == 403 {
 			e.Kind, e.Code = KindForbidden, "forbidden"
 		}

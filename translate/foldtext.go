@@ -1,11 +1,5 @@
 package translate
 
-import (
-	"strings"
-
-	"github.com/tidwall/gjson"
-)
-
 // foldedText is a conversation put into one text, for a backend that takes
 // nothing else.
 type foldedText struct {
@@ -49,6 +43,7 @@ func foldHistory(r *Request) foldedText {
 
 func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 	said := false // the speaker's paragraph is open
+	var prev BlockType
 	for i := range t.Blocks {
 		b := &t.Blocks[i]
 		switch b.Type {
@@ -81,14 +76,16 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 			r.Ledger.Drop(b.Path)
 		default:
 			switch {
-			case said && b.Type != BlockText:
+			case said && (b.Type != BlockText || prev != BlockText):
 				dst = paragraph(dst)
+			case said && t.Role != RoleAssistant:
+				dst = append(dst, '\n') // parts that were told apart
 			case !said && f.History != nil:
 				dst = paragraph(dst)
 				dst = appendSpeaker(dst, t)
 			}
-			said = true
-			dst = appendBlockText(dst, b)
+			said, prev = true, b.Type
+			dst = RenderBlock(dst, b)
 		}
 	}
 	return dst
@@ -103,7 +100,7 @@ func (f *foldedText) part(dst []byte, b *Block) []byte {
 			f.Refused = b
 		}
 	default:
-		dst = appendBlockText(dst, b)
+		dst = RenderBlock(dst, b)
 	}
 	return dst
 }
@@ -145,51 +142,5 @@ func callName(r *Request, callID string) string {
 	return ""
 }
 
-// appendBlockText writes a content block of a request as text: what has no
-// plain text of its own as Markdown, in the form in which answers are rendered.
-func appendBlockText(dst []byte, b *Block) []byte {
-	switch b.Type {
-	case BlockCode:
-		fence := "```"
-		for strings.Contains(b.Text, fence) {
-			fence += "`"
-		}
-		dst = append(append(append(append(dst, fence...), b.Language...), '\n'), b.Text...)
-		if !strings.HasSuffix(b.Text, "\n") {
-			dst = append(dst, '\n')
-		}
-		return append(dst, fence...)
-	case BlockTable:
-		columns := 0
-		dst, columns = appendTableRow(dst, b.Headers)
-		dst = append(append(dst, '\n', '|'), strings.Repeat(" --- |", columns)...)
-		for _, row := range b.Rows {
-			dst = append(dst, '\n')
-			dst, _ = appendTableRow(dst, row)
-		}
-		return dst
-	case BlockCallout:
-		dst = append(dst, "> "...)
-		if b.Title != "" {
-			dst = append(append(append(dst, "**"...), b.Title...), "** "...)
-		}
-		return append(dst, strings.ReplaceAll(b.Text, "\n", "\n> ")...)
-	}
-	return append(dst, b.Text...)
-}
-
-// appendTableRow writes a JSON array of cells as a row of a Markdown table and
-// counts them.
-func appendTableRow(dst []byte, row string) ([]byte, int) {
-	n := 0
-	dst = append(dst, '|')
-	gjson.Parse(row).ForEach(func(_, cell gjson.Result) bool {
-		dst = append(append(append(dst, ' '), tableCell.Replace(cell.String())...), " |"...)
-		n++
-		return true
-	})
-	return dst, n
-}
-
-// tableCell keeps a cell's text from ending its cell or its row.
-var tableCell = strings.NewReplacer("|", `\|`, "\r\n", " ", "\n", " ", "\r", " ")
+// appendBlockText writes a content block of a request as text.
+func appendBlockText(dst []byte, b *Block) []byte { return RenderBlock(dst, b) }

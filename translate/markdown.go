@@ -164,7 +164,10 @@ func (m *markdown) row(dst, row []byte) []byte {
 		dst = appendRule(dst, m.cols)
 	}
 	dst = append(dst, '\n')
-	dst, _ = m.cells(dst, row, m.cols)
+	dst, n := m.cells(dst, row, m.cols)
+	if n == 0 { // an empty line would end the table
+		dst = append(dst, "|  |"...)
+	}
 	return dst
 }
 

@@ -46,8 +46,6 @@ func (s *splice) setIn(parent, key, raw string) {
 		return
 	}
 	if r := p.Get(key); r.Exists() {
-		// Result.Index of a nested Get counts from the parent's start.
-		r.Index += p.Index
 		s.replace(r, raw)
 		return
 	}

@@ -36,7 +36,7 @@ func (e *DuplicateError) Error() string {
 }
 
 // Check tells whether b is one JSON value and nothing else but white space. The
-// error is a *SyntaxError or a *DuplicateError.
+// error is a *SyntaxError or a *DuplicateError, whichever is found first.
 func Check(b []byte, o CheckOptions) error {
 	if o.Duplicates <= 0 {
 		return check(b, o, nil)

@@ -69,8 +69,8 @@ type Dec struct {
 }
 
 // Reset makes d read b, which must stay unchanged as long as d or anything it
-// returned is used. It keeps the scratch buffer: what Str returned for earlier
-// documents is no longer valid.
+// returned is used. It keeps the scratch buffer unless that has become very
+// large: what Str returned for earlier documents is no longer valid.
 func (d *Dec) Reset(b []byte) {
 	d.b, d.i = b, 0
 	d.state, d.obj, d.depth = stValue, false, 0
@@ -511,11 +511,8 @@ func parseInt(b []byte) (int64, bool) {
 	return -m, true
 }
 
-// scale returns m·10^n for m <= 0 unless that overflows.
+// scale returns m·10^n for m < 0 unless that overflows.
 func scale(m, n int64) (int64, bool) {
-	if m == 0 {
-		return 0, true
-	}
 	for ; n > 0; n-- {
 		if m < -1<<63/10 {
 			return 0, false

@@ -1,0 +1,289 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/internal/demo"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// longest bounds waits that only a bug makes long; it decides no test that
+// passes.
+const longest = 20 * time.Second
+
+// running is a proxy under test, on a loopback port.
+type running struct {
+	*Server
+	t    *testing.T
+	addr string
+	logs *observer.ObservedLogs
+	done chan error
+}
+
+// start runs a proxy with a configuration in YAML. Demo agents answer at once.
+func start(t *testing.T, yaml string) *running {
+	t.Helper()
+	conf, problems := config.Parse("test.yaml", []byte(yaml), config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
+	if conf == nil {
+		t.Fatalf("configuration: %v", problems)
+	}
+	conf.Server.Listen = "127.0.0.1:0"
+	core, logs := observer.New(zapcore.InfoLevel)
+	agents := demo.New(0)
+	s, err := New(conf, zap.New(core), agents.Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{Server: s, t: t, addr: ln.Addr().String(), logs: logs, done: make(chan error, 1)}
+	go func() { r.done <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // nothing is waited for
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-r.done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		agents.Close()
+		for _, l := range logs.FilterMessage("panic").All() {
+			t.Errorf("panic: %v", l.ContextMap())
+		}
+	})
+	return r
+}
+
+// agentYAML is a configuration of one agent.
+func agentYAML(protocol, addr string, more ...string) string {
+	s := "agents:\n  - name: it\n    aliases: [\"*\"]\n    protocol: " + protocol + "\n    url: http://" + addr + "\n    model: backend-model\n    heartbeat: {stream: 0s}\n"
+	for _, m := range more {
+		s += "    " + m + "\n"
+	}
+	return s
+}
+
+// waitLog waits for n access-log lines and returns the last one's fields.
+func (r *running) waitLog(n int) map[string]any {
+	r.t.Helper()
+	deadline := time.Now().Add(longest)
+	for {
+		lines := r.logs.FilterMessage("request").All()
+		if len(lines) >= n {
+			return lines[n-1].ContextMap()
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%d access-log lines, want %d", len(lines), n)
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
+	}
+}
+
+// stagedAgent is a backend under a test's control: serve runs for every request it gets.
+type stagedAgent struct {
+	t     *testing.T
+	addr  string
+	ln    net.Listener
+	conns chan net.Conn
+	serve func(*visit)
+	seen  chan *visit // every request, in order
+	done  chan struct{}
+}
+
+// visit is one request that reached a backend.
+type visit struct {
+	t     *testing.T
+	conn  net.Conn
+	req   *http.Request
+	body  []byte
+	hangs bool // close the connection afterwards
+}
+
+func stage(t *testing.T, serve func(*visit)) *stagedAgent {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &stagedAgent{t: t, addr: ln.Addr().String(), ln: ln, serve: serve, seen: make(chan *visit, 1000), done: make(chan struct{})}
+	go b.run()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		<-b.done
+	})
+	return b
+}
+
+func (b *stagedAgent) run() {
+	defer close(b.done)
+	var all []chan struct{}
+	var conns []net.Conn
+	for {
+		c, err := b.ln.Accept()
+		if err != nil {
+			break
+		}
+		conns = append(conns, c)
+		end := make(chan struct{})
+		all = append(all, end)
+		go func() {
+			defer close(end)
+			defer c.Close()
+			r := bufio.NewReader(c)
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				body, err := io.ReadAll(req.Body)
+				if err != nil {
+					return
+				}
+				v := &visit{t: b.t, conn: c, req: req, body: body}
+				b.seen <- v
+				b.serve(v)
+				if v.hangs {
+					return
+				}
+			}
+		}()
+	}
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	for _, end := range all {
+		<-end
+	}
+}
+
+// json answers with a whole body.
+func (v *visit) json(status int, body string, headers ...string) {
+	fmt.Fprintf(v.conn, "HTTP/1.1 %d \r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s", status, len(body), strings.Join(append(headers, ""), "\r\n"), body)
+}
+
+// open begins an event stream.
+func (v *visit) open() {
+	_, _ = io.WriteString(v.conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n")
+}
+
+// chunk sends bytes of the stream.
+func (v *visit) chunk(s string) {
+	if s != "" {
+		fmt.Fprintf(v.conn, "%x\r\n%s\r\n", len(s), s)
+	}
+}
+
+// end ends the stream cleanly.
+func (v *visit) end() { _, _ = io.WriteString(v.conn, "0\r\n\r\n") }
+
+// gone waits until the proxy has closed the connection.
+func (v *visit) gone() {
+	_ = v.conn.SetReadDeadline(time.Now().Add(longest))
+	var b [1]byte
+	if _, err := v.conn.Read(b[:]); err == nil {
+		v.t.Error("the proxy sent something on a connection in use")
+	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		v.t.Error("the proxy did not close the backend's connection")
+	}
+	v.hangs = true
+}
+
+// client is one connection to the proxy.
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func (r *running) dial() *client {
+	r.t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(longest))
+	r.t.Cleanup(func() { _ = c.Close() })
+	return &client{t: r.t, Conn: c, r: bufio.NewReader(c)}
+}
+
+// send writes a request; headers end in \r\n each.
+func (c *client) send(method, path, body, headers string) {
+	c.t.Helper()
+	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: proxy\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", method, path, headers, len(body), body); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// response reads the head of an answer; its body is read by the caller.
+func (c *client) response() *http.Response {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		c.t.Fatalf("reading the response: %v", err)
+	}
+	return resp
+}
+
+// reply is a whole answer.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (c *client) reply() reply {
+	c.t.Helper()
+	resp := c.response()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatalf("reading the body: %v (after %q)", err, b)
+	}
+	return reply{resp.StatusCode, resp.Header, string(b)}
+}
+
+// post sends a request on a connection of its own and reads the answer.
+func (r *running) post(path, body, headers string) reply {
+	r.t.Helper()
+	c := r.dial()
+	c.send("POST", path, body, headers)
+	return c.reply()
+}
+
+func (r *running) get(path string) reply {
+	r.t.Helper()
+	c := r.dial()
+	c.send("GET", path, "", "")
+	return c.reply()
+}
+
+// until reads from a body until what was read holds want.
+func until(t *testing.T, body io.Reader, want string) string {
+	t.Helper()
+	var got bytes.Buffer
+	b := make([]byte, 4096)
+	for !strings.Contains(got.String(), want) {
+		n, err := body.Read(b)
+		got.Write(b[:n])
+		if err != nil && !strings.Contains(got.String(), want) {
+			t.Fatalf("stream ended (%v) before %q came: %q", err, want, got.String())
+		}
+	}
+	return got.String()
+}

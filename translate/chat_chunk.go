@@ -1,0 +1,462 @@
+package translate
+
+import (
+	"bytes"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
+
+// chunk is one chat.completion.chunk, or a whole chat.completion, as far as
+// anything is made of it. Its slices borrow from the document or from the
+// decoder's memory.
+type chunk struct {
+	id, model []byte
+	created   int64
+	choices   int // how many there are, -1 if there is no such member
+	others    bool
+	err       []byte // raw, nil if absent or null
+	usage     Usage
+	hasUsage  bool
+
+	choice
+	tools []toolDelta // of the choice; kept apart because its memory is reused
+}
+
+// choice is the first choice of a chunk.
+type choice struct {
+	index                     int64
+	text, reasoning, refusal  chunkText
+	logprobs, refusalLogprobs []byte // raw arrays
+	annotations               []byte // raw array
+	finish                    []byte
+	whole                     bool // a message, not a delta
+	lost                      bool // content that is no text
+	audio                     bool
+	textFrom, textTo          int // where the text stands, if it is one plain string
+	hasDelta                  bool
+}
+
+// chunkText is a decoded string. lead is the low surrogate it began with and
+// tail the high one it ended with, if those lacked their partners; each stands
+// as U+FFFD in b.
+type chunkText struct {
+	b          []byte
+	lead, tail uint16
+}
+
+// toolDelta is a piece of a tool call.
+type toolDelta struct {
+	index    int64
+	id, name []byte
+	args     chunkText
+	custom   bool
+}
+
+// parse reads a document into d.c.
+func (d *completionDecoder) parse(data []byte) error {
+	j, c := &d.dec, &d.c
+	tools := c.tools[:0]
+	*c = chunk{choices: -1, usage: NoUsage(), tools: tools}
+	d.doc = data
+	j.Reset(data)
+	if !j.Object() {
+		if err := j.End(); err != nil {
+			return err
+		}
+		return errNoChoices
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "id":
+			c.id, _ = j.Str()
+		case "model":
+			c.model, _ = j.Str()
+		case "created":
+			c.created, _ = j.Int()
+		case "choices":
+			c.choices = 0
+			if !j.Array() {
+				continue
+			}
+			taken := false
+			for j.More() {
+				c.choices++
+				if taken {
+					c.others = true
+					continue
+				}
+				d.parseChoice()
+				if taken = c.index == 0; !taken {
+					c.choice, c.tools, c.others = choice{}, c.tools[:0], true
+				}
+			}
+		case "usage":
+			d.parseUsage()
+		case "error":
+			c.err = d.truthy(c.err)
+		}
+	}
+	return j.End()
+}
+
+// truthy consumes a value and returns its bytes unless it is null or false.
+func (d *completionDecoder) truthy(old []byte) []byte {
+	raw := d.dec.Raw()
+	if len(raw) == 0 || raw[0] == 'n' || raw[0] == 'f' {
+		return old
+	}
+	return raw
+}
+
+func (d *completionDecoder) parseChoice() {
+	j, c := &d.dec, &d.c
+	if !j.Object() {
+		return
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "index":
+			c.index, _ = j.Int()
+		case "delta":
+			d.parseMessage(false)
+		case "message": // whole answers, and the last chunk of some servers
+			d.parseMessage(true)
+		case "finish_reason":
+			c.finish, _ = j.Str()
+		case "logprobs":
+			if !j.Object() {
+				continue
+			}
+			for k, ok := j.Key(); ok; k, ok = j.Key() {
+				switch string(k) {
+				case "content":
+					c.logprobs = d.array()
+				case "refusal":
+					c.refusalLogprobs = d.array()
+				}
+			}
+		case "usage": // Moonshot puts it here
+			d.parseUsage()
+		case "error": // OpenRouter's
+			c.err = d.truthy(c.err)
+		}
+	}
+}
+
+// array consumes a value and returns its bytes if it is an array that holds
+// something.
+func (d *completionDecoder) array() []byte {
+	isArray := d.dec.Kind() == jsonx.Array
+	raw := d.dec.Raw()
+	if !isArray || len(raw) == 2 {
+		return nil
+	}
+	return raw
+}
+
+// parseMessage reads a delta or a message. An empty one that stands beside the
+// other says nothing.
+func (d *completionDecoder) parseMessage(isWhole bool) {
+	j, c := &d.dec, &d.c
+	if isWhole && c.hasDelta || !j.Object() {
+		return
+	}
+	var reasoning chunkText
+	any := false
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "content":
+			d.parseContent()
+			any = any || len(c.text.b) > 0
+		case "reasoning_content":
+			if t := d.string(); len(t.b) > 0 {
+				c.reasoning, any = t, true
+			}
+		case "reasoning", "reasoning_text":
+			if t := d.string(); len(t.b) > 0 {
+				reasoning, any = t, true
+			}
+		case "refusal":
+			if t := d.string(); len(t.b) > 0 {
+				c.refusal, any = t, true
+			}
+		case "annotations":
+			c.annotations = d.array()
+			any = any || c.annotations != nil
+		case "tool_calls":
+			if !j.Array() {
+				continue
+			}
+			for j.More() {
+				d.parseTool()
+				any = true
+			}
+		case "function_call":
+			if j.Kind() == jsonx.Object {
+				c.tools = append(c.tools, toolDelta{index: functionCallIndex})
+				d.parseFunction(&c.tools[len(c.tools)-1])
+				any = true
+			}
+		case "audio":
+			c.audio = j.Kind() == jsonx.Object
+		}
+	}
+	// Servers in transition write their reasoning under both names.
+	if len(c.reasoning.b) == 0 {
+		c.reasoning = reasoning
+	}
+	if any {
+		c.whole, c.hasDelta = isWhole, !isWhole
+	}
+}
+
+// string consumes a value and returns its text if it is a string.
+func (d *completionDecoder) string() chunkText {
+	if d.dec.Kind() != jsonx.String {
+		d.dec.Skip()
+		return chunkText{}
+	}
+	from := d.dec.Offset()
+	s, _ := d.dec.Str()
+	t := chunkText{b: s}
+	if len(s) >= 3 && (s[0] == 0xef || s[len(s)-1] == 0xbd) {
+		t.surrogates(d.doc[from:d.dec.Offset()])
+	}
+	return t
+}
+
+// surrogates looks at the text as it was written for half a pair at its ends.
+func (t *chunkText) surrogates(raw []byte) {
+	const fffd = "\uFFFD"
+	if len(raw) < 8 {
+		return
+	}
+	if bytes.HasPrefix(t.b, []byte(fffd)) {
+		if u := escapedUnit(raw[1:7]); u >= 0xdc00 && u < 0xe000 {
+			t.lead = u
+		}
+	}
+	if bytes.HasSuffix(t.b, []byte(fffd)) {
+		if u := escapedUnit(raw[len(raw)-7 : len(raw)-1]); u >= 0xd800 && u < 0xdc00 {
+			t.tail = u
+		}
+	}
+}
+
+// escapedUnit is the code unit of a \uXXXX escape, 0 if it is none.
+func escapedUnit(b []byte) uint16 {
+	if b[0] != '\\' || b[1] != 'u' {
+		return 0
+	}
+	u := uint16(0)
+	for _, c := range b[2:6] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0
+		}
+		u = u<<4 | uint16(c)
+	}
+	return u
+}
+
+// parseContent reads the content of a delta or message: a string; or parts, or
+// one part, of which the texts are taken (Mistral's thinking is parts, Cycls'
+// components are objects).
+func (d *completionDecoder) parseContent() {
+	j, c := &d.dec, &d.c
+	c.textFrom, c.textTo = 0, 0
+	switch j.Kind() {
+	case jsonx.String:
+		c.textFrom = j.Offset() + 1
+		c.text = d.string()
+		c.textTo = j.Offset() - 1
+	case jsonx.Array, jsonx.Object:
+		d.joined, d.thought = d.joined[:0], d.thought[:0]
+		if j.Kind() == jsonx.Object {
+			d.parsePart()
+		} else {
+			j.Array()
+			for j.More() {
+				d.parsePart()
+			}
+		}
+		c.text, c.reasoning = chunkText{b: d.joined}, chunkText{b: d.thought}
+	case jsonx.Null:
+		j.Skip()
+	default:
+		c.lost = true
+		j.Skip()
+	}
+}
+
+// parsePart adds the texts of one part to d.joined and d.thought.
+func (d *completionDecoder) parsePart() {
+	j := &d.dec
+	if j.Kind() == jsonx.String {
+		s, _ := j.Str()
+		d.joined = append(d.joined, s...)
+		return
+	}
+	lost := true
+	if j.Object() {
+		for k, ok := j.Key(); ok; k, ok = j.Key() {
+			switch string(k) {
+			case "text":
+				if s, ok := j.Str(); ok {
+					d.joined, lost = append(d.joined, s...), false
+				}
+			case "thinking", "reasoning":
+				lost = false
+				if j.Kind() != jsonx.Array {
+					s, _ := j.Str()
+					d.thought = append(d.thought, s...)
+					continue
+				}
+				j.Array()
+				for j.More() {
+					if !j.Object() {
+						continue
+					}
+					for k, ok := j.Key(); ok; k, ok = j.Key() {
+						if string(k) == "text" {
+							s, _ := j.Str()
+							d.thought = append(d.thought, s...)
+						}
+					}
+				}
+			}
+		}
+	}
+	d.c.lost = d.c.lost || lost
+}
+
+func (d *completionDecoder) parseTool() {
+	j, c := &d.dec, &d.c
+	c.tools = append(c.tools, toolDelta{index: -1})
+	t := &c.tools[len(c.tools)-1]
+	if !j.Object() {
+		return
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "index":
+			if i, ok := j.Int(); ok && i >= 0 {
+				t.index = i
+			}
+		case "id":
+			t.id, _ = j.Str()
+		case "function":
+			d.parseFunction(t)
+		case "custom":
+			t.custom = j.Kind() == jsonx.Object
+			d.parseFunction(t)
+		}
+	}
+}
+
+// parseFunction reads {name, arguments} or, of a custom tool, {name, input}.
+func (d *completionDecoder) parseFunction(t *toolDelta) {
+	j := &d.dec
+	if !j.Object() {
+		return
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "name":
+			t.name, _ = j.Str()
+		case "arguments", "input":
+			switch j.Kind() {
+			case jsonx.Object, jsonx.Array: // some servers forget to write it as a string
+				t.args = chunkText{b: j.Raw()}
+			default:
+				t.args = d.string()
+			}
+		}
+	}
+}
+
+// parseUsage reads token counts under their names here, and those that servers
+// of several protocols mix in.
+func (d *completionDecoder) parseUsage() {
+	j, c := &d.dec, &d.c
+	if !j.Object() {
+		return
+	}
+	u := NoUsage()
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "prompt_tokens", "input_tokens":
+			d.count(&u.Input)
+		case "completion_tokens", "output_tokens":
+			d.count(&u.Output)
+		case "total_tokens":
+			d.count(&u.Total)
+		case "cached_tokens", "prompt_cache_hit_tokens": // Moonshot, DeepSeek
+			d.count(&u.Cached)
+		case "prompt_tokens_details", "input_tokens_details":
+			d.detail("cached_tokens", &u.Cached)
+		case "completion_tokens_details", "output_tokens_details":
+			d.detail("reasoning_tokens", &u.Reasoning)
+		}
+	}
+	c.usage.Merge(u)
+	c.hasUsage = c.usage.Known()
+}
+
+func (d *completionDecoder) count(to *int64) {
+	if n, ok := d.dec.Int(); ok && n >= 0 {
+		*to = n
+	}
+}
+
+func (d *completionDecoder) detail(name string, to *int64) {
+	j := &d.dec
+	if !j.Object() {
+		return
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		if string(k) == name {
+			d.count(to)
+		}
+	}
+}
+
+// chunkShape is a plain text chunk without its text. Nearly every chunk of a
+// stream repeats all bytes of the one before but those of the text, so that
+// comparing them is as good as parsing them.
+type chunkShape struct {
+	before, after []byte // before ends, and after begins, with a quote
+	ok            bool
+}
+
+// text returns the text of a chunk that is of the shape. Text with escapes is
+// left to the parser.
+func (s *chunkShape) text(data []byte) ([]byte, bool) {
+	if len(data) < len(s.before)+len(s.after) || !bytes.HasSuffix(data, s.after) || !bytes.HasPrefix(data, s.before) {
+		return nil, false
+	}
+	text := data[len(s.before) : len(data)-len(s.after)]
+	for _, c := range text {
+		if c < 0x20 || c == '"' || c == '\\' {
+			return nil, false
+		}
+	}
+	return text, true
+}
+
+// remember takes the shape of the chunk c of data, if it has one.
+func (s *chunkShape) remember(c *chunk, data []byte, inText bool) {
+	if !inText || c.textTo <= c.textFrom || c.whole || c.others || c.lost || c.audio || c.hasUsage || len(c.finish) > 0 ||
+		c.logprobs != nil || c.refusalLogprobs != nil || c.annotations != nil || len(c.tools) > 0 || len(c.reasoning.b) > 0 || len(c.refusal.b) > 0 ||
+		c.err != nil {
+		s.ok = false
+		return
+	}
+	s.before = append(s.before[:0], data[:c.textFrom]...)
+	s.after = append(s.after[:0], data[c.textTo:]...)
+	s.ok = true
+}

@@ -1,0 +1,568 @@
+package translate
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/internal/sse"
+)
+
+const (
+	// maxCalls is how many tool calls one answer may hold; no model comes near
+	// it, and every delta looks for its call.
+	maxCalls = 1024
+	// maxHeldArguments is how many bytes of a call's arguments wait for its id.
+	maxHeldArguments = 1 << 20
+)
+
+var (
+	errNoChoices    = errors.New("the completion has no choices")
+	errNamelessCall = errors.New("a tool call has no name")
+	errManyCalls    = errors.New("the answer has too many tool calls")
+)
+
+// completionDecoder reads chat completions: chunks of a stream, or a whole one.
+// It takes what is in the field, not only what OpenAI sends. A chat answer is
+// one message, whatever it holds: every block has Msg 0.
+type completionDecoder struct {
+	s   *Setup
+	dec jsonx.Dec
+	doc []byte // what dec reads
+	c   chunk
+	// like is the last plain text chunk: all but the text of the next one is
+	// usually the same bytes.
+	like chunkShape
+
+	strict     bool // finish_reason is insisted on
+	hideUsage  bool // the usage chunk was asked for by us, not by the client
+	drop       bool // the frame just decoded is that chunk
+	started    bool
+	finished   bool // a finish_reason was seen
+	ended      bool // Finish or Fail went out
+	reason     FinishReason
+	word       string
+	usage      Usage
+	said       [numBlockTypes]bool
+	next       int       // index of the next block
+	cur        int       // the open text, reasoning or refusal block, -1 if none
+	curType    BlockType // its type
+	half       uint16    // a high surrogate at its end, waiting for the low one
+	runes      int       // code points of all text
+	blockRunes int       // code points of text before the block
+
+	calls   []completionCall
+	pending int // the first call that is not open yet
+
+	ev, delta Event // reused; delta only ever has the fields of a delta
+	block     Block
+	scratch   []byte
+
+	joined, thought []byte // the texts of content parts
+}
+
+// completionCall is one tool call of the answer.
+type completionCall struct {
+	index  int64 // the backend's, -1 if it gave none
+	block  int
+	id     string
+	name   string
+	custom bool
+	opened bool
+	ended  bool
+	half   uint16
+	held   []byte // arguments before it was opened
+	scan   jsonx.Scanner
+}
+
+// functionCallIndex stands for the one call of the deprecated function_call.
+const functionCallIndex = -2
+
+func newCompletionDecoder(s *Setup) *completionDecoder {
+	d := &completionDecoder{s: s, cur: -1, usage: NoUsage()}
+	d.delta.Kind = EventBlockDelta
+	if a := s.Agent; a != nil {
+		d.strict = a.Option("strict_finish", "") == "true"
+		d.hideUsage = a.Option("request_usage", "") == "true" && s.Request != nil && !s.Request.IncludeUsage
+	}
+	return d
+}
+
+// Frame implements Decoder.
+func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
+	d.drop = false
+	if d.ended {
+		return
+	}
+	data := f.Data
+	if d.like.ok && f.Event == nil {
+		if text, ok := d.like.text(data); ok {
+			d.say(out, BlockText, chunkText{b: text}, nil)
+			return
+		}
+	}
+	data = bytes.TrimSpace(data)
+	switch {
+	case len(data) == 0:
+		d.ping(out)
+		return
+	case string(data) == "[DONE]":
+		d.terminated(out)
+		return
+	}
+	named := f.Event != nil && string(f.Event) != "message"
+	if err := d.parse(data); err != nil {
+		if named && string(f.Event) != "error" {
+			d.ping(out) // an event of the vendor's own
+			return
+		}
+		d.fail(out, Unreadable(err))
+		return
+	}
+	c := &d.c
+	if c.err != nil || c.choices <= 0 && !c.hasUsage {
+		if e := completionError(data, c.choices > 0, string(f.Event) == "error"); e != nil {
+			d.fail(out, e)
+			return
+		}
+	}
+	if c.choices <= 0 {
+		// Azure's prelude has no choices and an empty id, and says nothing.
+		if c.hasUsage {
+			d.drop = d.hideUsage
+			d.tellUsage(out)
+		} else {
+			d.ping(out)
+		}
+		return
+	}
+	d.start(out)
+	d.apply(out)
+	if !d.ended && c.hasUsage {
+		d.tellUsage(out)
+	}
+	d.like.remember(c, data, d.cur >= 0 && d.curType == BlockText && d.half == 0)
+}
+
+// Keep implements FrameFilter.
+func (d *completionDecoder) Keep(*sse.Frame) bool { return !d.drop }
+
+// Finishing implements Decoder.
+func (d *completionDecoder) Finishing() bool { return d.finished || d.ended }
+
+// End implements Decoder.
+func (d *completionDecoder) End(cause *Error, out Sink) {
+	switch {
+	case d.ended:
+	case d.finished:
+		d.finish(out) // cut after the end is an end
+	case cause != nil:
+		d.fail(out, cause)
+	default:
+		d.fail(out, Truncated(nil))
+	}
+}
+
+// JSON implements Decoder.
+func (d *completionDecoder) JSON(body []byte, out Sink) {
+	if err := d.parse(body); err != nil {
+		d.fail(out, Unreadable(err))
+		return
+	}
+	c := &d.c
+	if c.err != nil || c.choices <= 0 {
+		if e := completionError(body, c.choices > 0, false); e != nil {
+			d.fail(out, e)
+			return
+		}
+	}
+	if c.choices <= 0 {
+		d.fail(out, Unreadable(errNoChoices))
+		return
+	}
+	d.start(out)
+	d.apply(out)
+	if d.ended {
+		return
+	}
+	if c.hasUsage {
+		d.tellUsage(out)
+	}
+	d.finish(out)
+}
+
+// terminated handles [DONE].
+func (d *completionDecoder) terminated(out Sink) {
+	if !d.finished {
+		if d.strict {
+			d.fail(out, Truncated(nil))
+			return
+		}
+		d.s.Ledger.Note("finish_reason")
+	}
+	d.finish(out)
+}
+
+func (d *completionDecoder) ping(out Sink) {
+	d.ev = Event{Kind: EventPing}
+	out.Event(&d.ev)
+}
+
+func (d *completionDecoder) start(out Sink) {
+	if d.started {
+		return
+	}
+	d.started = true
+	d.ev = Event{Kind: EventStart, ID: string(d.c.id), Model: string(d.c.model), Created: d.c.created}
+	out.Event(&d.ev)
+	if d.usage.Known() {
+		d.sendUsage(out)
+	}
+}
+
+func (d *completionDecoder) fail(out Sink, err *Error) {
+	d.ended = true
+	d.ev = Event{Kind: EventFail, Err: err}
+	out.Event(&d.ev)
+}
+
+// tellUsage hands the chunk's token counts on if they are news. Usage may come
+// before the answer begins; it is kept until then.
+func (d *completionDecoder) tellUsage(out Sink) {
+	u := d.usage
+	u.Merge(d.c.usage)
+	if u == d.usage {
+		return
+	}
+	d.usage = u
+	if d.started {
+		d.sendUsage(out)
+	}
+}
+
+func (d *completionDecoder) sendUsage(out Sink) {
+	d.ev = Event{Kind: EventUsage, Usage: d.usage}
+	out.Event(&d.ev)
+}
+
+// finish ends the answer.
+func (d *completionDecoder) finish(out Sink) {
+	if !d.started {
+		d.c = chunk{tools: d.c.tools[:0]}
+		d.start(out)
+	}
+	if !d.finished {
+		d.reason, d.word = FinishStop, ""
+	}
+	if !d.closeAll(out) {
+		return
+	}
+	if d.said[BlockToolCall] && d.reason == FinishStop {
+		d.reason = FinishToolCalls
+	}
+	d.ended = true
+	d.ev = Event{Kind: EventFinish, Reason: d.reason, Word: d.word}
+	out.Event(&d.ev)
+}
+
+// apply emits what the chunk's first choice says.
+func (d *completionDecoder) apply(out Sink) {
+	c := &d.c
+	if c.others {
+		d.s.Ledger.Note("choices")
+	}
+	if c.lost {
+		d.s.Ledger.Note("content")
+	}
+	if c.audio {
+		d.s.Ledger.Note("audio")
+	}
+	// A whole message in a stream repeats what came in pieces before.
+	if !c.whole || !d.said[BlockReasoning] {
+		d.say(out, BlockReasoning, c.reasoning, nil)
+	}
+	if !c.whole || !d.said[BlockText] {
+		d.say(out, BlockText, c.text, c.logprobs)
+	}
+	if c.annotations != nil {
+		d.annotate(out)
+	}
+	if !c.whole || !d.said[BlockRefusal] {
+		d.say(out, BlockRefusal, c.refusal, c.refusalLogprobs)
+	}
+	if !c.whole || !d.said[BlockToolCall] {
+		for i := range c.tools {
+			if !d.toolDelta(out, &c.tools[i]) {
+				return
+			}
+		}
+	}
+	if len(c.finish) > 0 {
+		if string(c.finish) == "error" {
+			d.fail(out, InBand(0, "", ""))
+			return
+		}
+		d.finished = true
+		d.reason, d.word = finishReason(c.finish)
+		d.closeAll(out)
+	}
+}
+
+// finishReason reads the backend's word. Beside OpenAI's five there are those
+// of servers that pass on what their engine or vendor says.
+func finishReason(w []byte) (FinishReason, string) {
+	switch string(w) {
+	case "stop":
+		return FinishStop, "stop"
+	case "tool_calls":
+		return FinishToolCalls, "tool_calls"
+	case "length":
+		return FinishLength, "length"
+	case "content_filter":
+		return FinishContentFilter, "content_filter"
+	case "function_call", "tool_use":
+		return FinishToolCalls, string(w)
+	case "max_tokens", "model_length", "MAX_TOKENS":
+		return FinishLength, string(w)
+	case "eos", "eos_token", "end_turn", "stop_sequence", "STOP":
+		return FinishStop, string(w)
+	case "SAFETY":
+		return FinishContentFilter, string(w)
+	case "abort", "cancelled":
+		return FinishCancelled, string(w)
+	}
+	return FinishOther, string(w)
+}
+
+// say emits text of one of the three channels that have no end of their own.
+func (d *completionDecoder) say(out Sink, t BlockType, text chunkText, logprobs []byte) {
+	if len(text.b) == 0 {
+		return
+	}
+	if d.cur < 0 || d.curType != t {
+		d.closeFor(out)
+		d.open(out, t)
+	}
+	data := d.join(&d.half, text)
+	if len(data) == 0 {
+		return
+	}
+	if t == BlockText {
+		d.runes += utf8.RuneCount(data)
+	}
+	d.delta.Index, d.delta.Data, d.delta.Logprobs = d.cur, data, logprobs
+	out.Event(&d.delta)
+}
+
+// open opens a block of a channel.
+func (d *completionDecoder) open(out Sink, t BlockType) {
+	d.cur, d.curType, d.half = d.next, t, 0
+	d.next++
+	d.said[t] = true
+	d.blockRunes = d.runes
+	d.block = Block{Type: t}
+	d.ev = Event{Kind: EventBlockStart, Index: d.cur, Block: &d.block}
+	if t == BlockRefusal {
+		d.ev.Part = 1 // a content part beside the text
+	}
+	out.Event(&d.ev)
+}
+
+// join puts a surrogate pair together that the backend split over two texts:
+// servers that cut JavaScript strings do.
+func (d *completionDecoder) join(half *uint16, text chunkText) []byte {
+	if *half == 0 && text.tail == 0 {
+		return text.b
+	}
+	b := text.b
+	d.scratch = d.scratch[:0]
+	if *half != 0 {
+		r := rune(utf8.RuneError)
+		if text.lead != 0 {
+			r = utf16.DecodeRune(rune(*half), rune(text.lead))
+			b = b[len("\uFFFD"):]
+		}
+		d.scratch = utf8.AppendRune(d.scratch, r)
+		*half = 0
+	}
+	if text.tail != 0 && len(b) > 0 {
+		*half = text.tail
+		b = b[:len(b)-len("\uFFFD")]
+	}
+	d.scratch = append(d.scratch, b...)
+	return d.scratch
+}
+
+// closeCur ends the open text, reasoning or refusal block.
+func (d *completionDecoder) closeCur(out Sink, status endOf) {
+	if d.cur < 0 {
+		return
+	}
+	if d.half != 0 {
+		d.half = 0
+		d.delta.Index, d.delta.Data, d.delta.Logprobs = d.cur, append(d.scratch[:0], "\uFFFD"...), nil
+		out.Event(&d.delta)
+		if d.curType == BlockText {
+			d.runes++
+		}
+	}
+	d.end(out, d.cur, status)
+	d.cur = -1
+	d.like.ok = false
+}
+
+func (d *completionDecoder) end(out Sink, index int, status endOf) {
+	d.ev = Event{Kind: EventBlockEnd, Index: index}
+	if status == cutOff {
+		d.ev.Status = StatusIncomplete
+	}
+	out.Event(&d.ev)
+}
+
+// endOf says whether a block is whole when it ends.
+type endOf bool
+
+const (
+	whole  endOf = false
+	cutOff endOf = true
+)
+
+// closeFor ends what another block's start ends: the channel that was open, and
+// the calls whose arguments are complete.
+func (d *completionDecoder) closeFor(out Sink) {
+	d.closeCur(out, whole)
+	d.openReady(out, true)
+	for i := range d.calls[:d.pending] {
+		if c := &d.calls[i]; !c.ended && !c.custom && c.scan.Complete() {
+			d.endCall(out, c, whole)
+		}
+	}
+}
+
+// closeAll ends all blocks at the finish. It returns false if the answer has
+// failed instead.
+func (d *completionDecoder) closeAll(out Sink) bool {
+	status := endOf(d.reason == FinishLength || d.reason == FinishContentFilter)
+	d.closeCur(out, status)
+	for ; d.pending < len(d.calls); d.pending++ {
+		c := &d.calls[d.pending]
+		switch {
+		case c.name != "":
+			d.openCall(out, c, d.pending)
+		case c.id == "" && len(c.held) == 0:
+			c.ended = true // an empty announcement
+		default:
+			d.fail(out, Unreadable(errNamelessCall))
+			return false
+		}
+	}
+	for i := range d.calls {
+		if c := &d.calls[i]; !c.ended {
+			if c.custom || !c.scan.Complete() {
+				d.endCall(out, c, status)
+			} else {
+				d.endCall(out, c, whole)
+			}
+		}
+	}
+	return true
+}
+
+// annotate hands on the citations of the text.
+func (d *completionDecoder) annotate(out Sink) {
+	gjson.Parse(viewString(d.c.annotations)).ForEach(func(_, a gjson.Result) bool {
+		if !a.IsObject() {
+			return true
+		}
+		if d.cur < 0 || d.curType != BlockText {
+			d.s.Ledger.Note("annotation")
+			return true
+		}
+		d.scratch = flatAnnotation(d.scratch[:0], a, d.blockRunes)
+		d.ev = Event{Kind: EventAnnotation, Index: d.cur, Data: d.scratch}
+		out.Event(&d.ev)
+		return true
+	})
+}
+
+// flatAnnotation writes Chat's nested citation {"type":T,T:{…}} as the Responses
+// API has it: {"type":T,…}. Offsets count from the start of the message's text
+// there, and from the start of the block here.
+func flatAnnotation(dst []byte, a gjson.Result, before int) []byte {
+	t := a.Get("type").String()
+	dst = append(dst, `{"type":`...)
+	dst = jsonx.AppendStringS(dst, t)
+	member := func(k, v gjson.Result) bool {
+		if k.Str == "type" {
+			return true
+		}
+		dst = append(append(append(dst, ','), k.Raw...), ':')
+		if before > 0 && v.Type == gjson.Number && (k.Str == "start_index" || k.Str == "end_index") {
+			dst = strconv.AppendInt(dst, v.Int()-int64(before), 10)
+		} else {
+			dst = jsonx.AppendCompact(dst, viewBytes(v.Raw))
+		}
+		return true
+	}
+	a.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == t && v.IsObject() {
+			v.ForEach(member)
+			return true
+		}
+		return member(k, v)
+	})
+	return append(dst, '}')
+}
+
+// completionError is the error that a document of status 200 holds, nil if it
+// holds none. Backends write it nested, as a string, or flat; many write
+// "error":null into everything. answers says that there are choices too, and
+// named that the event is called error: then whatever it says is one.
+func completionError(doc []byte, answers, named bool) *Error {
+	r := gjson.Parse(viewString(doc))
+	e := r.Get("error")
+	if !e.Exists() && answers {
+		e = r.Get("choices.0.error")
+	}
+	var message, code string
+	status := 0
+	read := func(o gjson.Result) {
+		code = o.Get("code").String()
+		for _, k := range [...]string{"status", "status_code", "code"} {
+			if n := o.Get(k); status == 0 && n.Int() >= 400 && n.Int() < 600 {
+				status = int(n.Int())
+			}
+		}
+		if code == "" || o.Get("code").Type == gjson.Number {
+			code = scalar(o.Get("type"))
+		}
+	}
+	switch {
+	case e.IsObject() && len(e.Map()) > 0:
+		message = firstOf(e.Get("message").String(), e.Get("detail").String())
+		read(e)
+	case e.Type == gjson.String && e.Str != "":
+		message = firstOf(r.Get("message").String(), r.Get("detail").String(), e.Str)
+		read(r)
+	case e.Type == gjson.True, e.Type == gjson.Number && e.Num != 0, e.IsArray() && len(e.Array()) > 0:
+		message = r.Get("message").String()
+		read(r)
+	case answers:
+		return nil
+	case named || r.Get("object").Str == "error" || r.Get("type").Str == "error" || r.Get("detail").Exists() ||
+		r.Get("message").Type == gjson.String && (r.Get("code").Exists() || r.Get("type").Exists()):
+		message = firstOf(r.Get("message").String(), r.Get("detail").String())
+		read(r)
+		if code == "error" {
+			code = ""
+		}
+	default:
+		return nil
+	}
+	return InBand(status, code, message)
+}

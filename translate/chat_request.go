@@ -1,0 +1,822 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// chatSettings are the settings of a chat request that are carried by value:
+// their names here, and the kind of JSON value that each must be.
+var chatSettings = map[string]struct {
+	param Param
+	kind  valueKind
+}{
+	"temperature":            {ParamTemperature, aNumber},
+	"top_p":                  {ParamTopP, aNumber},
+	"max_tokens":             {ParamMaxTokens, anInteger},
+	"max_completion_tokens":  {ParamMaxTokens, anInteger},
+	"stop":                   {ParamStop, stringOrStrings},
+	"seed":                   {ParamSeed, anInteger},
+	"frequency_penalty":      {ParamFrequencyPenalty, aNumber},
+	"presence_penalty":       {ParamPresencePenalty, aNumber},
+	"logit_bias":             {ParamLogitBias, anObject},
+	"logprobs":               {ParamLogprobs, aBoolean},
+	"top_logprobs":           {ParamTopLogprobs, anInteger},
+	"n":                      {ParamN, anInteger},
+	"user":                   {ParamUser, aString},
+	"safety_identifier":      {ParamSafetyIdentifier, aString},
+	"prompt_cache_key":       {ParamPromptCacheKey, aString},
+	"prompt_cache_retention": {ParamPromptCacheRetention, aString},
+	"prompt_cache_options":   {ParamPromptCacheOptions, anObject},
+	"service_tier":           {ParamServiceTier, aString},
+	"metadata":               {ParamMetadata, anObject},
+	"parallel_tool_calls":    {ParamParallelToolCalls, aBoolean},
+	"moderation":             {ParamModeration, anything},
+	"verbosity":              {ParamVerbosity, aString},
+	"reasoning_effort":       {ParamReasoningEffort, aString},
+	"modalities":             {ParamModalities, anArray},
+	"audio":                  {ParamAudio, anObject},
+	"prediction":             {ParamPrediction, anObject},
+	"web_search_options":     {ParamWebSearch, anObject},
+}
+
+// valueKind is what a member must be.
+type valueKind uint8
+
+const (
+	anything valueKind = iota
+	aString
+	aNumber
+	anInteger
+	aBoolean
+	anArray
+	anObject
+	stringOrStrings
+)
+
+var valueKindNames = [...]string{
+	"", "a string", "a number", "an integer", "true or false", "an array", "an object", "a string or an array of strings",
+}
+
+// is reports whether v is of the kind.
+func (k valueKind) is(v gjson.Result) bool {
+	switch k {
+	case aString:
+		return v.Type == gjson.String
+	case aNumber:
+		return v.Type == gjson.Number
+	case anInteger:
+		return v.Type == gjson.Number && v.Num == float64(int64(v.Num))
+	case aBoolean:
+		return v.Type == gjson.True || v.Type == gjson.False
+	case anArray:
+		return v.IsArray()
+	case anObject:
+		return v.IsObject()
+	case stringOrStrings:
+		if v.IsArray() {
+			ok := true
+			v.ForEach(func(_, e gjson.Result) bool {
+				ok = e.Type == gjson.String
+				return ok
+			})
+			return ok
+		}
+		return v.Type == gjson.String
+	}
+	return true
+}
+
+// check is the error that v at p is not of the kind, nil if it is.
+func (k valueKind) check(v gjson.Result, at Path) *Error {
+	if k.is(v) {
+		return nil
+	}
+	e := Invalid(at, "'%s' must be %s.", at, valueKindNames[k])
+	e.Code = "invalid_type"
+	return e
+}
+
+// missing is the error that the field is not there.
+func missing(at Path) *Error {
+	e := Invalid(at, "'%s' is required.", at)
+	e.Code = "missing_required_parameter"
+	return e
+}
+
+// decodeChatRequest reads r.Body. A null counts as absent everywhere, as it
+// does with OpenAI.
+func decodeChatRequest(r *Request) *Error {
+	root := gjson.Parse(viewString(r.Body))
+	if !root.IsObject() {
+		return Invalid(At(""), "The request body must be a JSON object.")
+	}
+	var messages gjson.Result
+	var err *Error
+	root.ForEach(func(k, v gjson.Result) bool {
+		if v.Type == gjson.Null {
+			return true
+		}
+		if k.String() == "messages" {
+			messages = v
+			return true
+		}
+		err = decodeChatField(r, k.String(), v)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	at := At("messages")
+	switch {
+	case !messages.Exists():
+		return missing(at)
+	case !messages.IsArray():
+		return anArray.check(messages, at)
+	}
+	if err := decodeMessages(r, messages, "messages"); err != nil {
+		return err
+	}
+	if len(r.Turns) == 0 {
+		e := Invalid(at, "'messages' must hold at least one message.")
+		e.Code = "empty_array"
+		return e
+	}
+	return nil
+}
+
+// decodeChatField reads one top-level member other than messages.
+func decodeChatField(r *Request, key string, v gjson.Result) *Error {
+	if s, ok := chatSettings[key]; ok {
+		at := At(key)
+		if err := s.kind.check(v, at); err != nil {
+			return err
+		}
+		switch {
+		case s.param == ParamN && v.Raw == "1",
+			s.param == ParamModalities && onlyText(v):
+			return nil // what everybody does anyway
+		case key == "max_tokens":
+			if _, ok := r.Setting(ParamMaxTokens); ok {
+				return nil // max_completion_tokens replaced it
+			}
+		}
+		r.Set(s.param, v.Raw, at)
+		return nil
+	}
+	switch key {
+	case "model":
+		if err := aString.check(v, At("model")); err != nil {
+			return err
+		}
+		r.Model = v.String()
+		r.Agent, r.AgentPath = r.Model, At("model")
+	case "stream":
+		if err := aBoolean.check(v, At("stream")); err != nil {
+			return err
+		}
+		r.Stream = v.Bool()
+	case "stream_options":
+		return decodeStreamOptions(r, v)
+	case "store":
+		if err := aBoolean.check(v, At("store")); err != nil {
+			return err
+		}
+		r.Store = TriOf(v.Bool())
+	case "tools":
+		return decodeChatTools(r, v)
+	case "functions":
+		return decodeFunctions(r, v)
+	case "tool_choice":
+		return decodeToolChoice(r, v)
+	case "function_call":
+		return decodeFunctionCall(r, v)
+	case "response_format":
+		return decodeResponseFormat(r, v)
+	default:
+		r.Ledger.Unknown(1)
+	}
+	return nil
+}
+
+// onlyText reports whether v is ["text"].
+func onlyText(v gjson.Result) bool {
+	n, text := 0, true
+	v.ForEach(func(_, e gjson.Result) bool {
+		n++
+		text = e.Str == "text"
+		return text
+	})
+	return n == 1 && text
+}
+
+func decodeStreamOptions(r *Request, v gjson.Result) *Error {
+	at := At("stream_options")
+	if err := anObject.check(v, at); err != nil {
+		return err
+	}
+	var err *Error
+	v.ForEach(func(k, v gjson.Result) bool {
+		if v.Type == gjson.Null {
+			return true
+		}
+		switch k.String() {
+		case "include_usage":
+			err = aBoolean.check(v, at.In("include_usage"))
+			r.IncludeUsage = v.Bool()
+		case "include_obfuscation":
+			err = aBoolean.check(v, at.In("include_obfuscation"))
+			r.Set(ParamIncludeObfuscation, v.Raw, at.In("include_obfuscation"))
+		default:
+			r.Ledger.Unknown(1)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// decodeMessages reads an array of chat messages into turns.
+func decodeMessages(r *Request, messages gjson.Result, base string) *Error {
+	var err *Error
+	i := 0
+	messages.ForEach(func(_, m gjson.Result) bool {
+		err = decodeMessage(r, m, AtIndex(base, i))
+		i++
+		return err == nil
+	})
+	return err
+}
+
+var chatRoles = map[string]Role{
+	"user": RoleUser, "assistant": RoleAssistant, "system": RoleSystem, "developer": RoleDeveloper,
+	"tool": RoleTool, "function": RoleTool,
+}
+
+func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
+	if err := anObject.check(m, at); err != nil {
+		return err
+	}
+	var f struct {
+		role, content, name, toolCalls, toolCallID, functionCall, refusal, reasoning, annotations gjson.Result
+	}
+	m.ForEach(func(k, v gjson.Result) bool {
+		if v.Type == gjson.Null {
+			return true
+		}
+		switch k.String() {
+		case "role":
+			f.role = v
+		case "content":
+			f.content = v
+		case "name":
+			f.name = v
+		case "tool_calls":
+			f.toolCalls = v
+		case "tool_call_id":
+			f.toolCallID = v
+		case "function_call":
+			f.functionCall = v
+		case "refusal":
+			f.refusal = v
+		case "reasoning_content":
+			f.reasoning = v
+		case "reasoning":
+			if v.Type == gjson.String && !f.reasoning.Exists() {
+				f.reasoning = v
+			}
+		case "annotations":
+			f.annotations = v
+		case "audio":
+			// A reference to an earlier answer of the model's own, which
+			// nobody else has.
+			r.Ledger.Drop(at.In("audio"))
+		default:
+			r.Ledger.Unknown(1)
+		}
+		return true
+	})
+
+	if !f.role.Exists() {
+		return missing(at.In("role"))
+	}
+	role, ok := chatRoles[f.role.String()]
+	if !ok {
+		return Invalid(at.In("role"), "'%s' must be system, developer, user, assistant, tool or function.", at.In("role"))
+	}
+	for _, s := range [...]struct {
+		v    gjson.Result
+		name string
+	}{{f.name, "name"}, {f.toolCallID, "tool_call_id"}, {f.refusal, "refusal"}, {f.reasoning, "reasoning_content"}} {
+		if s.v.Exists() {
+			if err := aString.check(s.v, at.In(s.name)); err != nil {
+				return err
+			}
+		}
+	}
+	t := Turn{Role: role, Name: f.name.String(), Path: at}
+	if role == RoleTool {
+		return decodeToolMessage(r, t, f.role.Str == "function", f.content, f.toolCallID)
+	}
+	if s := f.reasoning.String(); s != "" {
+		t.Blocks = append(t.Blocks, Block{Type: BlockReasoning, Text: s, Path: at.In("reasoning_content")})
+	}
+	hasMore := role == RoleAssistant && (f.toolCalls.Exists() || f.functionCall.Exists() || f.refusal.Exists() || len(t.Blocks) > 0)
+	switch {
+	case f.content.Exists():
+		var err *Error
+		if t.Blocks, err = decodeContent(r, t.Blocks, f.content, at.In("content"), at); err != nil {
+			return err
+		}
+	case !hasMore && role != RoleAssistant:
+		return missing(at.In("content"))
+	}
+	if s := f.refusal.String(); s != "" {
+		t.Blocks = append(t.Blocks, Block{Type: BlockRefusal, Text: s, Path: at.In("refusal")})
+	}
+	if f.annotations.IsArray() {
+		keepAnnotations(r, &t, f.annotations)
+	}
+	if f.toolCalls.Exists() {
+		if err := decodeToolCalls(&t, f.toolCalls); err != nil {
+			return err
+		}
+	}
+	if f.functionCall.Exists() {
+		c := f.functionCall
+		if err := anObject.check(c, at.In("function_call")); err != nil {
+			return err
+		}
+		b := Block{Type: BlockToolCall, CallID: functionCallID(len(r.Turns)), Path: at.In("function_call")}
+		if err := decodeCall(&b, c, "arguments", at.In("function_call")); err != nil {
+			return err
+		}
+		t.Blocks = append(t.Blocks, b)
+	}
+	r.Turns = append(r.Turns, t)
+	return nil
+}
+
+// functionCallID makes the id of a call in the deprecated form, which has none.
+func functionCallID(turn int) string { return "call_function_" + strconv.Itoa(turn) }
+
+// keepAnnotations gives the citations of an earlier answer to its text.
+func keepAnnotations(r *Request, t *Turn, list gjson.Result) {
+	var text *Block
+	for i := range t.Blocks {
+		if t.Blocks[i].Type == BlockText {
+			text = &t.Blocks[i]
+			break
+		}
+	}
+	list.ForEach(func(_, a gjson.Result) bool {
+		if text == nil || !a.IsObject() {
+			r.Ledger.Drop(t.Path.In("annotations"))
+			return false
+		}
+		text.Annotations = append(text.Annotations, string(flatAnnotation(nil, a, 0)))
+		return true
+	})
+}
+
+// decodeToolMessage reads a tool's output, of the present or the deprecated
+// form.
+func decodeToolMessage(r *Request, t Turn, function bool, content, id gjson.Result) *Error {
+	b := Block{Type: BlockToolResult, CallID: id.String(), Name: t.Name, Path: t.Path}
+	switch {
+	case function:
+		// It names its function; the last call of that name is what it answers.
+		b.CallID = ""
+		if c := lastCall(r, func(c *Block) bool { return c.Name == t.Name }); c != nil {
+			b.CallID = c.CallID
+		}
+		if b.CallID == "" {
+			return Invalid(t.Path.In("name"), "'%s' must be the name of a function that was called before.", t.Path.In("name"))
+		}
+	case b.CallID == "":
+		return missing(t.Path.In("tool_call_id"))
+	default:
+		if c := lastCall(r, func(c *Block) bool { return c.CallID == b.CallID }); c != nil {
+			b.Custom = c.Custom
+			b.Name = firstOf(b.Name, c.Name)
+		}
+	}
+	t.Name = ""
+	if content.Exists() {
+		parts, err := decodeContent(r, nil, content, t.Path.In("content"), t.Path)
+		if err != nil {
+			return err
+		}
+		p := Turn{Blocks: parts}
+		if text, only := p.PlainText(); only {
+			b.Text = text
+		} else {
+			b.Parts = parts
+		}
+	}
+	t.Blocks = []Block{b}
+	r.Turns = append(r.Turns, t)
+	return nil
+}
+
+// lastCall is the latest tool call that match accepts.
+func lastCall(r *Request, match func(*Block) bool) *Block {
+	for i := len(r.Turns) - 1; i >= 0; i-- {
+		if r.Turns[i].Role != RoleAssistant {
+			continue
+		}
+		for j := len(r.Turns[i].Blocks) - 1; j >= 0; j-- {
+			if b := &r.Turns[i].Blocks[j]; b.Type == BlockToolCall && match(b) {
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// decodeContent reads a message's content, a string or an array of parts, and
+// adds its blocks. parts is the path under which the array's elements stand.
+func decodeContent(r *Request, blocks []Block, v gjson.Result, at, message Path) ([]Block, *Error) {
+	switch {
+	case v.Type == gjson.String:
+		return append(blocks, Block{Type: BlockText, Text: v.String(), Path: at}), nil
+	case !v.IsArray():
+		e := Invalid(at, "'%s' must be a string or an array of content parts.", at)
+		e.Code = "invalid_type"
+		return nil, e
+	}
+	var err *Error
+	j := 0
+	v.ForEach(func(_, part gjson.Result) bool {
+		blocks, err = decodePart(r, blocks, part, message.Sub("content", j))
+		j++
+		return err == nil
+	})
+	return blocks, err
+}
+
+// decodePart reads one content part and adds its block.
+func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *Error) {
+	if err := anObject.check(v, at); err != nil {
+		return nil, err
+	}
+	typ := v.Get("type")
+	if !typ.Exists() {
+		return nil, missing(at.In("type"))
+	}
+	b := Block{Path: at}
+	body := v.Get(partBody(typ.String()))
+	var err *Error
+	switch typ.String() {
+	case "text":
+		b.Type, b.Text = BlockText, body.String()
+		err = aString.check(body, at.In("text"))
+	case "refusal":
+		b.Type, b.Text = BlockRefusal, body.String()
+		err = aString.check(body, at.In("refusal"))
+	case "image_url":
+		b.Type = BlockImage
+		if body.Type == gjson.String { // many clients write it flat
+			b.URL = body.String()
+			break
+		}
+		if err = anObject.check(body, at.In("image_url")); err == nil {
+			b.URL, b.Detail = body.Get("url").String(), body.Get("detail").String()
+			if b.URL == "" {
+				err = missing(at.In("image_url.url"))
+			}
+		}
+	case "input_audio":
+		b.Type = BlockAudio
+		if err = anObject.check(body, at.In("input_audio")); err == nil {
+			b.Data = body.Get("data").String()
+			if format := body.Get("format").String(); format != "" {
+				b.MIME = "audio/" + format
+			}
+			if b.Data == "" {
+				err = missing(at.In("input_audio.data"))
+			}
+		}
+	case "file":
+		b.Type = BlockFile
+		if err = anObject.check(body, at.In("file")); err == nil {
+			b.Name, b.FileID = body.Get("filename").String(), body.Get("file_id").String()
+			b.MIME, b.Data = splitDataURL(body.Get("file_data").String())
+			if b.FileID == "" && b.Data == "" {
+				err = missing(at.In("file.file_data"))
+			}
+		}
+	default:
+		e := Invalid(at.In("type"), "'%s' must be text, image_url, input_audio, file or refusal.", at.In("type"))
+		return nil, e
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	v.ForEach(func(_, _ gjson.Result) bool { n++; return true })
+	r.Ledger.Unknown(n - 2)
+	return append(blocks, b), nil
+}
+
+// partBody is the member of a content part that holds its content: it has the
+// name of the part's type.
+func partBody(typ string) string {
+	switch typ {
+	case "text", "refusal", "image_url", "input_audio", "file":
+		return typ
+	}
+	return "type"
+}
+
+// splitDataURL takes the base64 and the media type out of a data: URL; anything
+// else is taken for base64.
+func splitDataURL(s string) (mime, data string) {
+	if rest, ok := strings.CutPrefix(s, "data:"); ok {
+		if head, data, ok := strings.Cut(rest, ","); ok {
+			if mime, ok := strings.CutSuffix(head, ";base64"); ok {
+				return mime, data
+			}
+		}
+	}
+	return "", s
+}
+
+func decodeToolCalls(t *Turn, v gjson.Result) *Error {
+	if err := anArray.check(v, t.Path.In("tool_calls")); err != nil {
+		return err
+	}
+	var err *Error
+	j := 0
+	v.ForEach(func(_, c gjson.Result) bool {
+		at := t.Path.Sub("tool_calls", j)
+		j++
+		if err = anObject.check(c, at); err != nil {
+			return false
+		}
+		b := Block{Type: BlockToolCall, CallID: c.Get("id").String(), Path: at}
+		if b.CallID == "" {
+			err = missing(at.In("id"))
+			return false
+		}
+		switch c.Get("type").String() {
+		case "function", "":
+			err = decodeCall(&b, c.Get("function"), "arguments", at.In("function"))
+		case "custom":
+			b.Custom = true
+			err = decodeCall(&b, c.Get("custom"), "input", at.In("custom"))
+		default:
+			err = Invalid(at.In("type"), "'%s' must be function or custom.", at.In("type"))
+		}
+		if err != nil {
+			return false
+		}
+		t.Blocks = append(t.Blocks, b)
+		return true
+	})
+	return err
+}
+
+// decodeCall reads {name, arguments} or {name, input}.
+func decodeCall(b *Block, v gjson.Result, field string, at Path) *Error {
+	if !v.Exists() {
+		return missing(at)
+	}
+	if err := anObject.check(v, at); err != nil {
+		return err
+	}
+	name, args := v.Get("name"), v.Get(field)
+	if b.Name = name.String(); name.Type != gjson.String || b.Name == "" {
+		return missing(at.In("name"))
+	}
+	switch args.Type {
+	case gjson.String:
+		b.Text = args.String()
+	case gjson.Null:
+	case gjson.JSON: // some clients hand back what they have parsed
+		b.Text = args.Raw
+	default:
+		return aString.check(args, at.In(field))
+	}
+	return nil
+}
+
+func decodeChatTools(r *Request, v gjson.Result) *Error {
+	if err := anArray.check(v, At("tools")); err != nil {
+		return err
+	}
+	var err *Error
+	i := 0
+	v.ForEach(func(_, t gjson.Result) bool {
+		at := AtIndex("tools", i)
+		i++
+		if err = anObject.check(t, at); err != nil {
+			return false
+		}
+		tool := Tool{Raw: t.Raw, Path: at}
+		switch typ := t.Get("type").String(); typ {
+		case "function":
+			err = decodeFunction(&tool, t.Get("function"), at.In("function"))
+		case "custom":
+			err = decodeCustom(&tool, t.Get("custom"), at.In("custom"))
+		case "":
+			err = missing(at.In("type"))
+		default:
+			tool.Kind, tool.Name = ToolBuiltin, typ
+		}
+		if err != nil {
+			return false
+		}
+		r.Tools = append(r.Tools, tool)
+		return true
+	})
+	return err
+}
+
+// decodeFunction reads a function. Chat takes an absent strict for false.
+func decodeFunction(t *Tool, f gjson.Result, at Path) *Error {
+	if !f.Exists() {
+		return missing(at)
+	}
+	if err := anObject.check(f, at); err != nil {
+		return err
+	}
+	name := f.Get("name")
+	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
+		return missing(at.In("name"))
+	}
+	t.Description = f.Get("description").String()
+	t.Strict = No
+	if s := f.Get("strict"); s.Exists() && s.Type != gjson.Null {
+		if err := aBoolean.check(s, at.In("strict")); err != nil {
+			return err
+		}
+		t.Strict = TriOf(s.Bool())
+	}
+	if p := f.Get("parameters"); p.Exists() && p.Type != gjson.Null {
+		if err := anObject.check(p, at.In("parameters")); err != nil {
+			return err
+		}
+		t.Parameters = p.Raw
+	}
+	return nil
+}
+
+func decodeCustom(t *Tool, c gjson.Result, at Path) *Error {
+	if !c.Exists() {
+		return missing(at)
+	}
+	if err := anObject.check(c, at); err != nil {
+		return err
+	}
+	t.Kind = ToolCustom
+	name := c.Get("name")
+	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
+		return missing(at.In("name"))
+	}
+	t.Description = c.Get("description").String()
+	format := c.Get("format")
+	t.Grammar = ToolGrammar{Type: format.Get("type").String(), Syntax: format.Get("grammar.syntax").String(),
+		Definition: format.Get("grammar.definition").String()}
+	switch t.Grammar.Type {
+	case "", "text", "grammar":
+		return nil
+	}
+	return Invalid(at.In("format.type"), "'%s' must be text or grammar.", at.In("format.type"))
+}
+
+// decodeFunctions reads the deprecated functions.
+func decodeFunctions(r *Request, v gjson.Result) *Error {
+	if err := anArray.check(v, At("functions")); err != nil {
+		return err
+	}
+	var err *Error
+	i := 0
+	v.ForEach(func(_, f gjson.Result) bool {
+		tool := Tool{Raw: f.Raw, Path: AtIndex("functions", i)}
+		i++
+		if err = decodeFunction(&tool, f, tool.Path); err == nil {
+			r.Tools = append(r.Tools, tool)
+		}
+		return err == nil
+	})
+	return err
+}
+
+func decodeToolChoice(r *Request, v gjson.Result) *Error {
+	at := At("tool_choice")
+	c := ToolChoice{Path: at}
+	if v.Type == gjson.String {
+		switch v.String() {
+		case "none":
+			c.Mode = ChoiceNone
+		case "auto":
+			c.Mode = ChoiceAuto
+		case "required":
+			c.Mode = ChoiceRequired
+		default:
+			return Invalid(at, "'tool_choice' must be none, auto, required or an object.")
+		}
+		r.ToolChoice = c
+		return nil
+	}
+	if !v.IsObject() {
+		return Invalid(at, "'tool_choice' must be none, auto, required or an object.")
+	}
+	switch typ := v.Get("type").String(); typ {
+	case "":
+		return missing(at.In("type"))
+	case "allowed_tools":
+		c.Mode = ChoiceAllowed
+		allowed := v.Get("allowed_tools")
+		switch allowed.Get("mode").String() {
+		case "auto":
+		case "required":
+			c.Forced = true
+		default:
+			return Invalid(at.In("allowed_tools.mode"), "'%s' must be auto or required.", at.In("allowed_tools.mode"))
+		}
+		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
+			kind, name := choiceTool(t)
+			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.In("allowed_tools.tools")})
+			return true
+		})
+	default:
+		c.Mode = ChoiceNamed
+		c.Kind, c.Name = choiceTool(v)
+		if c.Name == "" {
+			return missing(at.In(typ + ".name"))
+		}
+	}
+	r.ToolChoice = c
+	return nil
+}
+
+// choiceTool reads {"type":"function","function":{"name":…}}, the same of a
+// custom tool, or {"type":…} of a built-in one.
+func choiceTool(v gjson.Result) (ToolKind, string) {
+	switch typ := v.Get("type").String(); typ {
+	case "function":
+		return ToolFunction, v.Get("function.name").String()
+	case "custom":
+		return ToolCustom, v.Get("custom.name").String()
+	default:
+		return ToolBuiltin, typ
+	}
+}
+
+// decodeFunctionCall reads the deprecated function_call.
+func decodeFunctionCall(r *Request, v gjson.Result) *Error {
+	at := At("function_call")
+	c := ToolChoice{Path: at}
+	switch {
+	case v.Type == gjson.String && v.Str == "none":
+		c.Mode = ChoiceNone
+	case v.Type == gjson.String && v.Str == "auto":
+		c.Mode = ChoiceAuto
+	case v.IsObject() && v.Get("name").Type == gjson.String:
+		c.Mode, c.Name = ChoiceNamed, v.Get("name").String()
+	default:
+		return Invalid(at, "'function_call' must be none, auto or an object with a name.")
+	}
+	r.ToolChoice = c
+	return nil
+}
+
+func decodeResponseFormat(r *Request, v gjson.Result) *Error {
+	at := At("response_format")
+	if err := anObject.check(v, at); err != nil {
+		return err
+	}
+	f := Format{Path: at}
+	switch v.Get("type").String() {
+	case "text":
+		f.Kind = FormatText
+	case "json_object":
+		f.Kind = FormatJSONObject
+	case "json_schema":
+		f.Kind = FormatJSONSchema
+		s := v.Get("json_schema")
+		if err := anObject.check(s, at.In("json_schema")); err != nil {
+			return err
+		}
+		f.Name, f.Description = s.Get("name").String(), s.Get("description").String()
+		if f.Name == "" {
+			return missing(at.In("json_schema.name"))
+		}
+		if schema := s.Get("schema"); schema.Exists() {
+			if err := anObject.check(schema, at.In("json_schema.schema")); err != nil {
+				return err
+			}
+			f.Schema = schema.Raw
+		}
+		if strict := s.Get("strict"); strict.Type == gjson.True || strict.Type == gjson.False {
+			f.Strict = TriOf(strict.Bool())
+		}
+	default:
+		return Invalid(at.In("type"), "'%s' must be text, json_object or json_schema.", at.In("type"))
+	}
+	r.Format = f
+	return nil
+}

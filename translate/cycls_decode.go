@@ -1,0 +1,665 @@
+package translate
+
+import (
+	"bytes"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/internal/sse"
+)
+
+// cyclsDecoder reads an answer: typed components (.65 and newer), the same in
+// the stored form that our own face gives as JSON. It merges what the vendor's
+// web client merges, consecutive components of one type, and keeps apart what
+// that client mixes up: a second table, a callout with a style of its own, code
+// in another language.
+type cyclsDecoder struct {
+	s   *Setup
+	dec jsonx.Dec
+
+	have   uint64 // the fields that the component at hand has
+	fields [numCyclsFields]cyclsSlot
+
+	ev    Event
+	delta Event
+	block Block
+	next  int // index of the next block
+
+	started, ended bool
+	clientCalls    bool // a call went out that is the client's to run
+
+	// The block that further components of its type continue.
+	open     bool
+	openType BlockType
+	openAt   int
+	language []byte // of open code
+
+	calls []cyclsCall // steps with an id, oldest first
+	held  cyclsHeld
+	text  []byte // scratch
+}
+
+// cyclsSlot is a member's value: decoded if it is a string, else raw.
+type cyclsSlot struct {
+	kind jsonx.Kind
+	b    []byte
+}
+
+// cyclsCall is a tool call of the agent, announced by a step. It stays in the
+// list after its end, so that its completion is not taken for another call.
+type cyclsCall struct {
+	id   string
+	name string
+	at   int
+	open bool
+	args jsonx.Scanner
+}
+
+// cyclsMaxCalls is how many calls are remembered; a run has a few dozen.
+const cyclsMaxCalls = 256
+
+// cyclsHeld is an error callout that is a failure if the stream ends now.
+type cyclsHeld struct {
+	held               bool
+	text, style, title []byte
+}
+
+// NewDecoder implements Backend.
+func (cyclsCodec) NewDecoder(s *Setup) Decoder {
+	d := &cyclsDecoder{s: s}
+	d.delta.Kind = EventBlockDelta
+	return d
+}
+
+var (
+	errCyclsJSON   = errors.New("cycls: an event is not JSON")
+	errCyclsArray  = errors.New("cycls: an event is an array: the array protocol of 0.0.2.63 and .64 is not spoken")
+	errCyclsObject = errors.New("cycls: an event is not an object")
+	errCyclsAnswer = errors.New("cycls: the answer has no parts")
+)
+
+// Finishing implements Decoder. The terminator is the finish: nothing comes
+// between.
+func (d *cyclsDecoder) Finishing() bool { return d.ended }
+
+// Frame implements Decoder.
+func (d *cyclsDecoder) Frame(f *sse.Frame, out Sink) {
+	if d.ended {
+		return
+	}
+	data := f.Data
+	if len(data) == 0 {
+		if f.Event == nil && f.Data == nil && len(f.Raw) > 0 && f.Raw[0] == ':' {
+			d.ping(out) // a comment of something between us and the agent
+		}
+		return
+	}
+	if data[0] == '[' && string(bytes.TrimSpace(data)) == "[DONE]" {
+		d.finish(out)
+		return
+	}
+	d.component(data, out)
+}
+
+// End implements Decoder. [DONE] has always ended what is whole: before .127
+// an agent's exception breaks the body off, from .141 on a body may end
+// cleanly with events missing.
+func (d *cyclsDecoder) End(cause *Error, out Sink) {
+	switch {
+	case d.ended:
+	case d.held.held:
+		d.failInBand(out)
+	case cause != nil:
+		d.fail(cause, out)
+	default:
+		d.fail(Truncated(nil), out)
+	}
+}
+
+// JSON implements Decoder: {"role":"assistant","parts":[…]}.
+func (d *cyclsDecoder) JSON(body []byte, out Sink) {
+	doc := gjson.Parse(viewString(body))
+	parts, content := doc.Get("parts"), doc.Get("content")
+	switch {
+	case parts.IsArray():
+		parts.ForEach(func(_, part gjson.Result) bool {
+			d.component(viewBytes(part.Raw), out)
+			if !d.ended {
+				d.close(out)
+			}
+			return !d.ended
+		})
+	case content.Type == gjson.String:
+		d.start(out, "")
+		d.say(out, BlockText, d.valid([]byte(content.Str)))
+	case doc.Get("detail").Type == gjson.String:
+		d.fail(InBand(0, "", doc.Get("detail").Str), out)
+	default:
+		d.fail(Unreadable(errCyclsAnswer), out)
+	}
+	if !d.ended {
+		d.finish(out)
+	}
+}
+
+// read takes a component apart.
+func (d *cyclsDecoder) read(data []byte) error {
+	d.have = 0
+	dec := &d.dec
+	dec.Reset(data)
+	switch dec.Kind() {
+	case jsonx.Object:
+	case jsonx.Array:
+		return errCyclsArray
+	case jsonx.Invalid:
+		return errCyclsJSON
+	default:
+		return errCyclsObject
+	}
+	dec.Object()
+	for k, ok := dec.Key(); ok; k, ok = dec.Key() {
+		f := cyclsFieldOf(k)
+		if f == cyNone {
+			continue
+		}
+		slot := &d.fields[f]
+		slot.kind = dec.Kind()
+		if slot.kind == jsonx.String {
+			slot.b, _ = dec.Str()
+		} else {
+			slot.b = dec.Raw()
+		}
+		d.have |= 1 << f
+	}
+	return dec.End()
+}
+
+func (d *cyclsDecoder) has(f cyclsField) bool { return d.have>>f&1 != 0 }
+
+// str is a member's text, nil if it is absent or no string.
+func (d *cyclsDecoder) str(f cyclsField) []byte {
+	if !d.has(f) || d.fields[f].kind != jsonx.String {
+		return nil
+	}
+	return d.valid(d.fields[f].b)
+}
+
+// value is a member as text: what is no string counts as its JSON text, since
+// from .141 on an item that is a number or an array comes so:
+// {"type": "text", "text": 42}.
+func (d *cyclsDecoder) value(f cyclsField) []byte {
+	if !d.has(f) || d.fields[f].kind == jsonx.Null {
+		return nil
+	}
+	return d.valid(d.fields[f].b)
+}
+
+// valid makes text UTF-8.
+func (d *cyclsDecoder) valid(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
+	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}
+
+func (d *cyclsDecoder) component(data []byte, out Sink) {
+	if err := d.read(data); err != nil {
+		d.fail(Unreadable(err), out)
+		return
+	}
+	kind := d.fields[cyType]
+	if !d.has(cyType) || kind.kind != jsonx.String {
+		kind.b = nil
+		if d.has(cyText) { // a dict without a type; the vendor's command line shows its text
+			kind.b = []byte("text")
+		}
+	}
+	if !d.started {
+		handle := d.str(cyChatID)
+		if handle == nil {
+			handle = d.str(cySessionID)
+		}
+		switch string(kind.b) {
+		case "chat_id", "session_id":
+			d.start(out, viewString(handle))
+			return
+		}
+		d.start(out, "")
+	}
+	if d.held.held && string(kind.b) != "ping" {
+		d.release(out)
+	}
+	switch string(kind.b) {
+	case "text":
+		d.words(out, BlockText, cyText, data)
+	case "thinking":
+		d.words(out, BlockReasoning, cyThinking, data)
+	case "code":
+		d.code(out, data)
+	case "table":
+		d.table(out, data)
+	case "callout":
+		d.callout(out, data)
+	case "image":
+		d.image(out, data)
+	case "file":
+		d.file(out, data)
+	case "status":
+		d.status(out, data)
+	case "step":
+		d.step(out, data)
+	case "step_arg":
+		d.stepArg(out)
+	case "tool_call":
+		d.toolCall(out, data)
+	case "ping":
+		d.ping(out)
+	case "chat_id", "session_id":
+		// Metadata. It comes first or not at all: a run that overflows the
+		// server's queue loses its first events.
+	default:
+		d.data(out, kind.b, data)
+	}
+}
+
+func (d *cyclsDecoder) start(out Sink, handle string) {
+	if d.started {
+		return
+	}
+	d.started = true
+	d.ev = Event{Kind: EventStart, Handle: handle}
+	out.Event(&d.ev)
+}
+
+func (d *cyclsDecoder) ping(out Sink) {
+	d.ev = Event{Kind: EventPing}
+	out.Event(&d.ev)
+}
+
+// begin opens the block described by d.block after ending what it follows.
+func (d *cyclsDecoder) begin(out Sink) int {
+	d.close(out)
+	at := d.next
+	d.next++
+	d.ev = Event{Kind: EventBlockStart, Index: at, Block: &d.block}
+	out.Event(&d.ev)
+	return at
+}
+
+// beginContent opens content: the calls before it have all their arguments.
+func (d *cyclsDecoder) beginContent(out Sink) int {
+	d.close(out)
+	for i := range d.calls {
+		if c := &d.calls[i]; c.open && (c.args.Complete() || c.args.Empty()) {
+			d.endCall(out, c)
+		}
+	}
+	return d.begin(out)
+}
+
+func (d *cyclsDecoder) emit(out Sink, at int, data []byte) {
+	if len(data) == 0 {
+		return
+	}
+	d.delta.Index, d.delta.Data = at, data
+	out.Event(&d.delta)
+}
+
+func (d *cyclsDecoder) end(out Sink, at int, status EndStatus) {
+	d.ev = Event{Kind: EventBlockEnd, Index: at, Status: status}
+	out.Event(&d.ev)
+}
+
+// close ends the block that could have been continued.
+func (d *cyclsDecoder) close(out Sink) {
+	if d.open {
+		d.open = false
+		d.end(out, d.openAt, StatusComplete)
+	}
+}
+
+// keep says that components of the same type continue the block just opened.
+func (d *cyclsDecoder) keep(at int, t BlockType) { d.open, d.openAt, d.openType = true, at, t }
+
+// say continues a block of type t that needs no description, or opens one.
+func (d *cyclsDecoder) say(out Sink, t BlockType, text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	if !d.open || d.openType != t {
+		d.block = Block{Type: t}
+		d.keep(d.beginContent(out), t)
+	}
+	d.emit(out, d.openAt, text)
+}
+
+func (d *cyclsDecoder) words(out Sink, t BlockType, f cyclsField, data []byte) {
+	if !d.has(f) {
+		d.data(out, []byte(t.String()), data)
+		return
+	}
+	d.say(out, t, d.value(f))
+}
+
+func (d *cyclsDecoder) code(out Sink, data []byte) {
+	language := d.str(cyLanguage)
+	if !d.has(cyCode) && language == nil {
+		d.data(out, []byte("code"), data)
+		return
+	}
+	// Agents that stream code name the language each time or only at first.
+	if !d.open || d.openType != BlockCode || len(language) > 0 && !bytes.Equal(language, d.language) {
+		d.block = Block{Type: BlockCode, Language: viewString(language)}
+		d.keep(d.beginContent(out), BlockCode)
+		d.language = append(d.language[:0], language...)
+	}
+	d.emit(out, d.openAt, d.value(cyCode))
+}
+
+// table opens a table for headers and adds rows. The web client loses rows that
+// come in one event with the headers, or without any headers at all; the agent
+// meant them.
+func (d *cyclsDecoder) table(out Sink, data []byte) {
+	switch {
+	case d.has(cyHeaders):
+		d.beginTable(out, tableHeaders(d.valid(d.fields[cyHeaders].b), d.fields[cyHeaders].kind))
+	case !d.has(cyRow) && !d.has(cyRows):
+		d.data(out, []byte("table"), data)
+		return
+	}
+	if d.has(cyRows) && d.fields[cyRows].kind == jsonx.Array {
+		gjson.Parse(viewString(d.valid(d.fields[cyRows].b))).ForEach(func(_, row gjson.Result) bool {
+			d.row(out, viewBytes(row.Raw), row.IsArray())
+			return true
+		})
+	}
+	if d.has(cyRow) {
+		d.row(out, d.valid(d.fields[cyRow].b), d.fields[cyRow].kind == jsonx.Array)
+	}
+}
+
+// beginTable opens a table; headers is "" if it has none.
+func (d *cyclsDecoder) beginTable(out Sink, headers string) {
+	d.block = Block{Type: BlockTable, Headers: headers}
+	d.keep(d.beginContent(out), BlockTable)
+}
+
+func (d *cyclsDecoder) row(out Sink, row []byte, array bool) {
+	if !array { // one cell
+		if len(row) == 0 || row[0] != '"' && !jsonx.Valid(row) {
+			row = jsonx.AppendString(nil, row)
+		}
+		row = append(append([]byte{'['}, row...), ']')
+	}
+	if !d.open || d.openType != BlockTable {
+		d.beginTable(out, "")
+	}
+	d.emit(out, d.openAt, row)
+}
+
+// tableHeaders makes headers an array of strings, which it nearly always is.
+func tableHeaders(raw []byte, kind jsonx.Kind) string {
+	if kind != jsonx.Array {
+		if kind == jsonx.Null {
+			return "[]"
+		}
+		return "[" + quote(viewString(raw)) + "]"
+	}
+	all := gjson.Parse(viewString(raw))
+	strings := true
+	all.ForEach(func(_, h gjson.Result) bool {
+		strings = h.Type == gjson.String
+		return strings
+	})
+	if strings {
+		return viewString(raw)
+	}
+	dst := []byte{'['}
+	all.ForEach(func(_, h gjson.Result) bool {
+		if len(dst) > 1 {
+			dst = append(dst, ',')
+		}
+		dst = jsonx.AppendStringS(dst, h.String())
+		return true
+	})
+	return viewString(append(dst, ']'))
+}
+
+func (d *cyclsDecoder) callout(out Sink, data []byte) {
+	text, style, title := d.value(cyCallout), d.str(cyStyle), d.str(cyTitle)
+	if text == nil && title == nil {
+		d.data(out, []byte("callout"), data)
+		return
+	}
+	if d.serverError(text, style) {
+		h := &d.held
+		h.held = true
+		h.text = append(h.text[:0], text...)
+		h.style = append(h.style[:0], style...)
+		h.title = append(h.title[:0], title...)
+		return
+	}
+	d.appendCallout(out, text, style, title)
+}
+
+// serverError tells the server's error callout from an agent's own: from .145
+// on it has an error_id, before that only its wording.
+func (d *cyclsDecoder) serverError(text, style []byte) bool {
+	return len(d.str(cyErrorID)) > 0 || string(style) == "error" &&
+		(bytes.HasPrefix(text, []byte("Something went wrong. Reference: ")) || bytes.HasPrefix(text, []byte("Stream failed: ")))
+}
+
+func (d *cyclsDecoder) appendCallout(out Sink, text, style, title []byte) {
+	if !d.open || d.openType != BlockCallout || len(style) > 0 || len(title) > 0 {
+		d.block = Block{Type: BlockCallout, Style: viewString(style), Title: viewString(title)}
+		d.keep(d.beginContent(out), BlockCallout)
+	}
+	d.emit(out, d.openAt, text)
+}
+
+// release lets an error callout pass as content: something came after it.
+func (d *cyclsDecoder) release(out Sink) {
+	d.held.held = false
+	d.appendCallout(out, d.held.text, d.held.style, d.held.title)
+}
+
+func (d *cyclsDecoder) image(out Sink, data []byte) {
+	src := d.str(cySrc)
+	if src == nil {
+		src = d.str(cyImage) // the vendor's other web client
+	}
+	if src == nil {
+		d.data(out, []byte("image"), data)
+		return
+	}
+	d.block = Block{Type: BlockImage, URL: viewString(src), Alt: viewString(d.str(cyAlt)), Caption: viewString(d.str(cyCaption))}
+	d.end(out, d.beginContent(out), StatusComplete)
+}
+
+func (d *cyclsDecoder) file(out Sink, data []byte) {
+	path := d.str(cyPath)
+	if path == nil {
+		path = d.str(cyFile)
+	}
+	if path == nil {
+		d.data(out, []byte("file"), data)
+		return
+	}
+	d.block = Block{Type: BlockFile, URL: viewString(path), Name: viewString(d.str(cyName))}
+	d.end(out, d.beginContent(out), StatusComplete)
+}
+
+// status is a block of its own each time: the vendor's documents say that one
+// replaces the other.
+func (d *cyclsDecoder) status(out Sink, data []byte) {
+	text := d.value(cyStatus)
+	if text == nil {
+		d.data(out, []byte("status"), data)
+		return
+	}
+	d.block = Block{Type: BlockStatus}
+	at := d.begin(out)
+	d.emit(out, at, text)
+	d.end(out, at, StatusComplete)
+}
+
+// step is a line of progress, or, with an id or a tool's name, a call that the
+// agent runs: announced, filled by step_arg (.128 and newer), completed by a
+// step that has a result (.141 and newer). The stored form has all in one.
+func (d *cyclsDecoder) step(out Sink, data []byte) {
+	id, label, tool := d.str(cyID), d.value(cyStep), d.str(cyToolName)
+	if len(id) == 0 && len(tool) == 0 {
+		if len(label) == 0 {
+			d.data(out, []byte("step"), data)
+			return
+		}
+		d.block = Block{Type: BlockStep, Name: viewString(label)}
+		at := d.begin(out)
+		d.emit(out, at, d.value(cyData)) // older themes
+		d.emit(out, at, d.value(cyResult))
+		d.end(out, at, StatusComplete)
+		return
+	}
+	if len(tool) == 0 {
+		tool = label
+	}
+	c := d.call(id)
+	if c == nil && len(tool) > 0 {
+		c = d.beginCall(out, id, tool)
+	}
+	args := d.value(cyArgs)
+	if args == nil {
+		args = d.value(cyData)
+	}
+	if c != nil && c.open && len(args) > 0 {
+		c.args.Write(args)
+		d.emit(out, c.at, args)
+	}
+	if !d.has(cyOK) && !d.has(cyResult) {
+		return
+	}
+	if c != nil {
+		d.endCall(out, c)
+	}
+	d.block = Block{Type: BlockToolResult, Ran: true, CallID: viewString(id)}
+	if c != nil {
+		d.block.CallID, d.block.Name = c.id, c.name
+	}
+	status := StatusComplete
+	if d.has(cyOK) && string(d.fields[cyOK].b) == "false" {
+		d.block.IsError, status = true, StatusFailed
+	}
+	at := d.begin(out)
+	d.emit(out, at, d.value(cyResult))
+	d.end(out, at, status)
+}
+
+// call finds a call by its id, nil if it is not known.
+func (d *cyclsDecoder) call(id []byte) *cyclsCall {
+	for i := len(d.calls) - 1; i >= 0; i-- {
+		if d.calls[i].id == string(id) {
+			return &d.calls[i]
+		}
+	}
+	return nil
+}
+
+func (d *cyclsDecoder) beginCall(out Sink, id, name []byte) *cyclsCall {
+	if len(d.calls) >= cyclsMaxCalls {
+		d.endCall(out, &d.calls[0])
+		d.calls = append(d.calls[:0], d.calls[1:]...)
+	}
+	c := cyclsCall{id: string(id), name: string(name), open: true}
+	if c.id == "" {
+		c.id = d.s.ID("call_", d.next)
+	}
+	d.block = Block{Type: BlockToolCall, Ran: true, Name: c.name, CallID: c.id}
+	c.at = d.begin(out)
+	d.calls = append(d.calls, c)
+	return &d.calls[len(d.calls)-1]
+}
+
+func (d *cyclsDecoder) endCall(out Sink, c *cyclsCall) {
+	if c.open {
+		c.open = false
+		d.end(out, c.at, StatusComplete)
+	}
+}
+
+func (d *cyclsDecoder) stepArg(out Sink) {
+	args := d.value(cyDelta)
+	c := d.call(d.str(cyID))
+	switch {
+	case len(args) == 0:
+	case c == nil || !c.open:
+		d.s.Ledger.Note("step_arg")
+	default:
+		c.args.Write(args)
+		d.emit(out, c.at, args)
+	}
+}
+
+// toolCall is a generic call. A Cycls agent has no way to ask its client to run
+// a tool, so it has run, unless the client offered a tool of that name.
+func (d *cyclsDecoder) toolCall(out Sink, data []byte) {
+	name := d.str(cyTool)
+	if len(name) == 0 {
+		d.data(out, []byte("tool_call"), data)
+		return
+	}
+	id := d.str(cyID)
+	if len(id) == 0 {
+		d.text = d.s.AppendID(d.text[:0], "call_", d.next)
+		id = d.text
+	}
+	ran := d.s.Request == nil || !d.s.Request.OffersTool(viewString(name))
+	d.clientCalls = d.clientCalls || !ran
+	d.block = Block{Type: BlockToolCall, Name: viewString(name), CallID: viewString(id), Ran: ran}
+	at := d.beginContent(out)
+	args := d.value(cyArgs)
+	if args == nil {
+		args = []byte("{}")
+	}
+	d.emit(out, at, args)
+	d.end(out, at, StatusComplete)
+}
+
+// data carries a component without a neutral meaning whole: ui, sources,
+// canvas, usage, and whatever an agent made up.
+func (d *cyclsDecoder) data(out Sink, name, data []byte) {
+	d.block = Block{Type: BlockData, Name: viewString(d.valid(name))}
+	at := d.begin(out)
+	d.emit(out, at, d.valid(data))
+	d.end(out, at, StatusComplete)
+}
+
+func (d *cyclsDecoder) finish(out Sink) {
+	d.start(out, "")
+	if d.held.held {
+		d.failInBand(out)
+		return
+	}
+	d.close(out)
+	for i := range d.calls {
+		d.endCall(out, &d.calls[i])
+	}
+	d.ended = true
+	d.ev = Event{Kind: EventFinish}
+	if d.clientCalls {
+		d.ev.Reason = FinishToolCalls
+	}
+	out.Event(&d.ev)
+}
+
+func (d *cyclsDecoder) failInBand(out Sink) {
+	d.fail(InBand(0, "", string(d.held.text)), out)
+}
+
+func (d *cyclsDecoder) fail(err *Error, out Sink) {
+	d.ended = true
+	d.ev = Event{Kind: EventFail, Err: err}
+	out.Event(&d.ev)
+}

@@ -1,0 +1,668 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
+
+// respMinTokens is the least max_output_tokens that the API takes.
+const respMinTokens = 16
+
+// respWriter writes a request in the form of the Responses API.
+type respWriter struct {
+	b     []byte
+	r     *Request
+	a     *Agent
+	items int  // written so far
+	parts int  // written so far in the open item
+	own   bool // the client speaks the same items
+}
+
+// EncodeRequest implements Backend.
+func (responsesBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
+	w := respWriter{b: dst, r: r, a: a, own: respFamily(r)}
+	w.b = append(w.b, `{"model":`...)
+	w.b = jsonx.AppendStringS(w.b, a.BackendModel(r))
+	w.instructions()
+	w.b = append(w.b, `,"input":[`...)
+	for i := range r.Turns {
+		if err := w.turn(&r.Turns[i]); err != nil {
+			return nil, err
+		}
+	}
+	w.b = append(w.b, ']')
+	// The API's own default is to store; nobody asked for it here.
+	w.b = append(w.b, `,"store":`...)
+	w.b = strconv.AppendBool(w.b, r.Store == Yes)
+	w.b = append(w.b, `,"stream":`...)
+	w.b = strconv.AppendBool(w.b, stream)
+	if err := w.tools(); err != nil {
+		return nil, err
+	}
+	if err := w.settings(stream); err != nil {
+		return nil, err
+	}
+	return append(w.b, '}'), nil
+}
+
+func (w *respWriter) refuse(at Path) *Error { return Unsupported(at, w.a, "responses") }
+
+// isInstructions tells the turns that go to the field instructions: the
+// client's own, and the configured system prompt.
+func isInstructions(t *Turn) bool {
+	return t.Instructions || t.Path.Base == "defaults.system_prompt"
+}
+
+func (w *respWriter) instructions() {
+	open := false
+	for i := range w.r.Turns {
+		t := &w.r.Turns[i]
+		if !isInstructions(t) {
+			continue
+		}
+		for j := range t.Blocks {
+			if !open {
+				open = true
+				w.b = append(w.b, `,"instructions":"`...)
+			} else {
+				w.b = append(w.b, `\n\n`...)
+			}
+			w.b = jsonx.AppendEscaped(w.b, appendBlockText(nil, &t.Blocks[j]))
+		}
+	}
+	if open {
+		w.b = append(w.b, '"')
+	}
+}
+
+func (w *respWriter) item() {
+	if w.items > 0 {
+		w.b = append(w.b, ',')
+	}
+	w.items++
+	w.parts = 0
+}
+
+func (w *respWriter) turn(t *Turn) *Error {
+	if isInstructions(t) {
+		return nil
+	}
+	if t.Name != "" {
+		w.r.Ledger.Drop(t.Path.In("name"))
+	}
+	blocks := t.Blocks
+	for len(blocks) > 0 {
+		b := &blocks[0]
+		n := 1
+		var err *Error
+		switch b.Type {
+		case BlockReasoning:
+			for n < len(blocks) && blocks[n].Type == BlockReasoning && blocks[n-1].Opaque == "" {
+				n++
+			}
+			w.reasoning(blocks[:n])
+		case BlockToolCall:
+			w.call(b)
+		case BlockToolResult:
+			err = w.callOutput(b)
+		case BlockStatus, BlockStep:
+			w.r.Ledger.Drop(b.Path)
+		case BlockData:
+			switch {
+			case w.own && respNative(b.Native):
+				w.native(b)
+			case respNative(b.Native):
+				err = w.refuse(b.Path.In("type"))
+			default:
+				w.r.Ledger.Drop(b.Path)
+			}
+		default:
+			for n < len(blocks) && respSaid(blocks[n].Type) {
+				n++
+			}
+			err = w.message(t, blocks[:n])
+		}
+		if err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	return nil
+}
+
+// respSaid tells the block types that are parts of a message.
+func respSaid(t BlockType) bool { return ContentBlocks.Has(t) || t == BlockAudio }
+
+func (w *respWriter) native(b *Block) {
+	w.item()
+	w.b = respAppendJSON(w.b, viewBytes(b.Native))
+}
+
+func (w *respWriter) message(t *Turn, blocks []Block) *Error {
+	w.item()
+	role := t.Role
+	if role == RoleTool {
+		role = RoleUser
+	}
+	w.b = append(w.b, `{"type":"message","role":"`...)
+	w.b = append(w.b, role.String()...)
+	w.b = append(w.b, '"')
+	if p := t.Phase.String(); p != "" && role == RoleAssistant {
+		w.b = append(append(append(w.b, `,"phase":"`...), p...), '"')
+	}
+	if len(blocks) == 1 && blocks[0].Type == BlockText && len(blocks[0].Annotations) == 0 {
+		w.b = append(w.b, `,"content":`...)
+		w.b = jsonx.AppendStringS(w.b, blocks[0].Text)
+		w.b = append(w.b, '}')
+		return nil
+	}
+	w.b = append(w.b, `,"content":[`...)
+	for i := range blocks {
+		if err := w.part(&blocks[i], role == RoleAssistant); err != nil {
+			return err
+		}
+	}
+	w.b = append(w.b, "]}"...)
+	return nil
+}
+
+// part writes one part of a message or of a tool's output.
+func (w *respWriter) part(b *Block, output bool) *Error {
+	if w.parts > 0 {
+		w.b = append(w.b, ',')
+	}
+	w.parts++
+	switch b.Type {
+	case BlockRefusal:
+		w.b = append(w.b, `{"type":"refusal","refusal":`...)
+		w.b = jsonx.AppendStringS(w.b, b.Text)
+		w.b = append(w.b, '}')
+	case BlockImage:
+		if output {
+			return w.refuse(b.Path)
+		}
+		w.b = append(w.b, `{"type":"input_image","detail":`...)
+		w.b = jsonx.AppendStringS(w.b, firstOf(b.Detail, "auto"))
+		w.optional("image_url", b.URL)
+		w.optional("file_id", b.FileID)
+		w.b = append(w.b, '}')
+	case BlockFile:
+		if output {
+			return w.refuse(b.Path)
+		}
+		w.b = append(w.b, `{"type":"input_file"`...)
+		w.optional("filename", b.Name)
+		w.optional("file_url", b.URL)
+		w.optional("file_id", b.FileID)
+		w.optional("detail", b.Detail)
+		if b.Data != "" {
+			w.b = append(w.b, `,"file_data":"`...)
+			if b.MIME != "" {
+				w.b = append(w.b, "data:"...)
+				w.b = jsonx.AppendEscaped(w.b, viewBytes(b.MIME))
+				w.b = append(w.b, ";base64,"...)
+			}
+			w.b = jsonx.AppendEscaped(w.b, viewBytes(b.Data))
+			w.b = append(w.b, '"')
+		}
+		w.b = append(w.b, '}')
+	case BlockAudio:
+		return w.refuse(b.Path)
+	default:
+		kind := "input_text"
+		if output {
+			kind = "output_text"
+		}
+		w.b = append(append(append(w.b, `{"type":"`...), kind...), `","text":`...)
+		w.b = jsonx.AppendString(w.b, appendBlockText(nil, b))
+		if output && len(b.Annotations) > 0 {
+			w.b = append(w.b, `,"annotations":[`...)
+			for i, a := range b.Annotations {
+				if i > 0 {
+					w.b = append(w.b, ',')
+				}
+				w.b = respAppendJSON(w.b, viewBytes(a))
+			}
+			w.b = append(w.b, ']')
+		}
+		w.b = append(w.b, '}')
+	}
+	return nil
+}
+
+// optional writes a string member that is left out when empty.
+func (w *respWriter) optional(key, s string) {
+	if s == "" {
+		return
+	}
+	w.b = append(append(append(w.b, `,"`...), key...), `":`...)
+	w.b = jsonx.AppendStringS(w.b, s)
+}
+
+// reasoning hands reasoning back to the agent that it came from, which the
+// encrypted content proves. Anything else it would not accept.
+func (w *respWriter) reasoning(blocks []Block) {
+	opaque := blocks[len(blocks)-1].Opaque
+	if opaque == "" {
+		for i := range blocks {
+			w.r.Ledger.Drop(blocks[i].Path)
+		}
+		return
+	}
+	w.item()
+	w.b = append(w.b, `{"type":"reasoning"`...)
+	w.reasoningParts("summary", "summary_text", blocks, true)
+	w.reasoningParts("content", "reasoning_text", blocks, false)
+	w.b = append(w.b, `,"encrypted_content":`...)
+	w.b = jsonx.AppendStringS(w.b, opaque)
+	w.b = append(w.b, '}')
+}
+
+func (w *respWriter) reasoningParts(key, kind string, blocks []Block, summary bool) {
+	n := 0
+	for i := range blocks {
+		if blocks[i].Summary != summary || blocks[i].Text == "" {
+			continue
+		}
+		if n == 0 {
+			w.b = append(append(append(w.b, `,"`...), key...), `":[`...)
+		} else {
+			w.b = append(w.b, ',')
+		}
+		n++
+		w.b = append(append(append(w.b, `{"type":"`...), kind...), `","text":`...)
+		w.b = jsonx.AppendStringS(w.b, blocks[i].Text)
+		w.b = append(w.b, '}')
+	}
+	switch {
+	case n > 0:
+		w.b = append(w.b, ']')
+	case summary: // a required member
+		w.b = append(w.b, `,"summary":[]`...)
+	}
+}
+
+func (w *respWriter) call(b *Block) {
+	switch {
+	case b.Ran && w.own && respNative(b.Native):
+		w.native(b)
+		return
+	case b.Ran:
+		w.r.Ledger.Drop(b.Path)
+		return
+	}
+	w.item()
+	kind, text := "function_call", "arguments"
+	if b.Custom {
+		kind, text = "custom_tool_call", "input"
+	}
+	w.b = append(append(append(w.b, `{"type":"`...), kind...), `","call_id":`...)
+	w.b = jsonx.AppendStringS(w.b, b.CallID)
+	w.b = append(w.b, `,"name":`...)
+	w.b = jsonx.AppendStringS(w.b, b.Name)
+	w.b = append(append(append(w.b, `,"`...), text...), `":`...)
+	w.b = jsonx.AppendStringS(w.b, b.Text)
+	w.b = append(w.b, '}')
+}
+
+func (w *respWriter) callOutput(b *Block) *Error {
+	if b.Ran {
+		w.r.Ledger.Drop(b.Path)
+		return nil
+	}
+	if b.IsError {
+		w.r.Ledger.Drop(b.Path.In("is_error"))
+	}
+	w.item()
+	kind := "function_call_output"
+	if b.Custom || w.calledCustom(b.CallID) {
+		kind = "custom_tool_call_output"
+	}
+	w.b = append(append(append(w.b, `{"type":"`...), kind...), `","call_id":`...)
+	w.b = jsonx.AppendStringS(w.b, b.CallID)
+	w.b = append(w.b, `,"output":`...)
+	if b.Parts == nil {
+		w.b = jsonx.AppendStringS(w.b, b.Text)
+		w.b = append(w.b, '}')
+		return nil
+	}
+	w.b = append(w.b, '[')
+	for i := range b.Parts {
+		if err := w.part(&b.Parts[i], false); err != nil {
+			return err
+		}
+	}
+	w.b = append(w.b, "]}"...)
+	return nil
+}
+
+// calledCustom reports whether the call was one of a custom tool: a Chat
+// client's tool message does not say.
+func (w *respWriter) calledCustom(callID string) bool {
+	for i := range w.r.Tools {
+		if w.r.Tools[i].Kind == ToolCustom {
+			for j := range w.r.Turns {
+				for k := range w.r.Turns[j].Blocks {
+					if b := &w.r.Turns[j].Blocks[k]; b.Type == BlockToolCall && b.CallID == callID {
+						return b.Custom
+					}
+				}
+			}
+			return false
+		}
+	}
+	return false
+}
+
+func (w *respWriter) tools() *Error {
+	r := w.r
+	n := 0
+	next := func() {
+		if n == 0 {
+			w.b = append(w.b, `,"tools":[`...)
+		} else {
+			w.b = append(w.b, ',')
+		}
+		n++
+	}
+	for i := range r.Tools {
+		t := &r.Tools[i]
+		if t.Kind == ToolBuiltin {
+			if !w.own {
+				return w.refuse(t.Path.In("type"))
+			}
+			next()
+			w.b = respAppendJSON(w.b, viewBytes(t.Raw))
+			continue
+		}
+		next()
+		w.tool(t)
+	}
+	for i := range r.Settings {
+		if s := &r.Settings[i]; s.Param == ParamWebSearch {
+			next()
+			w.webSearch(s.Raw)
+		}
+	}
+	if n > 0 {
+		w.b = append(w.b, ']')
+	}
+	return w.toolChoice()
+}
+
+func (w *respWriter) tool(t *Tool) {
+	kind := "function"
+	if t.Kind == ToolCustom {
+		kind = "custom"
+	}
+	w.b = append(append(append(w.b, `{"type":"`...), kind...), `","name":`...)
+	w.b = jsonx.AppendStringS(w.b, t.Name)
+	w.optional("description", t.Description)
+	if t.Kind == ToolCustom {
+		if t.Grammar.Type != "" {
+			w.b = append(w.b, `,"format":{"type":`...)
+			w.b = jsonx.AppendStringS(w.b, t.Grammar.Type)
+			w.optional("syntax", t.Grammar.Syntax)
+			w.optional("definition", t.Grammar.Definition)
+			w.b = append(w.b, '}')
+		}
+		w.b = append(w.b, '}')
+		return
+	}
+	w.b = append(w.b, `,"parameters":`...)
+	if t.Parameters != "" {
+		w.b = respAppendJSON(w.b, viewBytes(t.Parameters))
+	} else {
+		w.b = append(w.b, `{"type":"object","properties":{}}`...)
+	}
+	// Left out, strict would mean true here.
+	switch {
+	case t.Strict == Yes:
+		w.b = append(w.b, `,"strict":true`...)
+	case t.Strict == No || !t.StrictByDefault:
+		w.b = append(w.b, `,"strict":false`...)
+	}
+	w.b = append(w.b, '}')
+}
+
+// webSearch writes Chat's web_search_options as the tool that the API has in
+// their place.
+func (w *respWriter) webSearch(raw string) {
+	o := gjson.Parse(raw)
+	w.b = append(w.b, `{"type":"web_search"`...)
+	w.optional("search_context_size", respText(o.Get("search_context_size")))
+	if place := o.Get("user_location.approximate"); place.IsObject() {
+		w.b = append(w.b, `,"user_location":{"type":"approximate"`...)
+		for _, key := range [...]string{"city", "country", "region", "timezone"} {
+			w.optional(key, respText(place.Get(key)))
+		}
+		w.b = append(w.b, '}')
+	}
+	w.b = append(w.b, '}')
+}
+
+func (w *respWriter) toolChoice() *Error {
+	c := &w.r.ToolChoice
+	switch c.Mode {
+	case ChoiceUnset:
+	case ChoiceNone, ChoiceAuto, ChoiceRequired:
+		w.b = append(append(append(w.b, `,"tool_choice":"`...), [...]string{
+			ChoiceNone: "none", ChoiceAuto: "auto", ChoiceRequired: "required",
+		}[c.Mode]...), '"')
+	default:
+		if w.own {
+			// A choice of a built-in tool may hold more than its name.
+			w.b = append(w.b, `,"tool_choice":`...)
+			w.b = respAppendJSON(w.b, viewBytes(gjson.Get(viewString(w.r.Body), "tool_choice").Raw))
+			return nil
+		}
+		if c.Mode == ChoiceNamed {
+			if c.Kind == ToolBuiltin {
+				return w.refuse(c.Path)
+			}
+			w.b = append(w.b, `,"tool_choice":`...)
+			w.named(c.Kind, c.Name)
+			return nil
+		}
+		w.b = append(w.b, `,"tool_choice":{"type":"allowed_tools","mode":"`...)
+		mode := "auto"
+		if c.Forced {
+			mode = "required"
+		}
+		w.b = append(append(w.b, mode...), `","tools":[`...)
+		for i := range c.Tools {
+			if c.Tools[i].Kind == ToolBuiltin {
+				return w.refuse(c.Tools[i].Path)
+			}
+			if i > 0 {
+				w.b = append(w.b, ',')
+			}
+			w.named(c.Tools[i].Kind, c.Tools[i].Name)
+		}
+		w.b = append(w.b, "]}"...)
+	}
+	return nil
+}
+
+func (w *respWriter) named(k ToolKind, name string) {
+	kind := "function"
+	if k == ToolCustom {
+		kind = "custom"
+	}
+	w.b = append(append(append(w.b, `{"type":"`...), kind...), `","name":`...)
+	w.b = jsonx.AppendStringS(w.b, name)
+	w.b = append(w.b, '}')
+}
+
+// respNames are the settings that keep their meaning under a name of their own.
+var respNames = [numParams]string{
+	ParamTemperature:          "temperature",
+	ParamTopP:                 "top_p",
+	ParamTopLogprobs:          "top_logprobs",
+	ParamUser:                 "user",
+	ParamSafetyIdentifier:     "safety_identifier",
+	ParamPromptCacheKey:       "prompt_cache_key",
+	ParamPromptCacheRetention: "prompt_cache_retention",
+	ParamPromptCacheOptions:   "prompt_cache_options",
+	ParamServiceTier:          "service_tier",
+	ParamMetadata:             "metadata",
+	ParamParallelToolCalls:    "parallel_tool_calls",
+	ParamModeration:           "moderation",
+	ParamMaxToolCalls:         "max_tool_calls",
+	ParamTruncation:           "truncation",
+	ParamContextManagement:    "context_management",
+	ParamPrompt:               "prompt",
+}
+
+func (w *respWriter) settings(stream bool) *Error {
+	r := w.r
+	var include, reasoning, text []byte
+	for i := range r.Settings {
+		s := &r.Settings[i]
+		if last, _ := r.Setting(s.Param); last != s.Raw && s.Param != ParamInclude && s.Param != ParamReasoningOther {
+			continue // written more than once: the last one counts
+		}
+		if name := respNames[s.Param]; name != "" {
+			w.raw(name, s.Raw)
+			continue
+		}
+		switch s.Param {
+		case ParamMaxTokens:
+			n, err := strconv.ParseFloat(s.Raw, 64)
+			if err == nil && n < respMinTokens {
+				r.Ledger.Drop(s.Path)
+				w.raw("max_output_tokens", strconv.Itoa(respMinTokens))
+			} else {
+				w.raw("max_output_tokens", s.Raw)
+			}
+		case ParamFrequencyPenalty, ParamPresencePenalty:
+			// Open Responses takes them, the vendor does not: they go where they
+			// come from.
+			if !w.own {
+				r.Ledger.Drop(s.Path)
+			} else if s.Param == ParamFrequencyPenalty {
+				w.raw("frequency_penalty", s.Raw)
+			} else {
+				w.raw("presence_penalty", s.Raw)
+			}
+		case ParamN:
+			if n, err := strconv.ParseFloat(s.Raw, 64); err != nil || n > 1 {
+				return w.refuse(s.Path)
+			}
+		case ParamAudio:
+			return w.refuse(s.Path)
+		case ParamModalities:
+			if strings.Contains(s.Raw, "audio") {
+				return w.refuse(s.Path)
+			}
+		case ParamLogprobs:
+			if s.Raw == "true" {
+				include = respInclude(include, `"message.output_text.logprobs"`)
+			}
+		case ParamIncludeEncrypted:
+			include = respInclude(include, `"reasoning.encrypted_content"`)
+		case ParamInclude:
+			include = respInclude(include, s.Raw)
+		case ParamReasoningEffort:
+			reasoning = respMember(reasoning, `"effort":`, s.Raw)
+		case ParamReasoningSummary:
+			reasoning = respMember(reasoning, `"summary":`, s.Raw)
+		case ParamReasoningOther:
+			reasoning = respMember(reasoning, "", s.Raw[1:len(s.Raw)-1])
+		case ParamVerbosity:
+			text = respMember(text, `"verbosity":`, s.Raw)
+		case ParamIncludeObfuscation:
+			if stream {
+				w.b = append(w.b, `,"stream_options":{"include_obfuscation":`...)
+				w.b = respAppendJSON(w.b, viewBytes(s.Raw))
+				w.b = append(w.b, '}')
+			}
+		case ParamWebSearch: // is a tool
+		default:
+			r.Ledger.Drop(s.Path)
+		}
+	}
+	if f := w.format(); f != nil {
+		text = respMember(text, `"format":`, viewString(f))
+	}
+	if text != nil {
+		w.b = append(append(append(w.b, `,"text":{`...), text...), '}')
+	}
+	if reasoning != nil {
+		w.b = append(append(append(w.b, `,"reasoning":{`...), reasoning...), '}')
+	}
+	if include != nil {
+		w.b = append(append(append(w.b, `,"include":[`...), include...), ']')
+	}
+	return nil
+}
+
+func (w *respWriter) raw(name, raw string) {
+	w.b = append(append(append(w.b, `,"`...), name...), `":`...)
+	w.b = respAppendJSON(w.b, viewBytes(raw))
+}
+
+func respInclude(list []byte, raw string) []byte {
+	if list != nil {
+		list = append(list, ',')
+	}
+	return respAppendJSON(list, viewBytes(raw))
+}
+
+func respMember(list []byte, key, raw string) []byte {
+	if list != nil {
+		list = append(list, ',')
+	}
+	return respAppendJSON(append(list, key...), viewBytes(raw))
+}
+
+func (w *respWriter) format() []byte {
+	f := &w.r.Format
+	switch f.Kind {
+	case FormatText:
+		return []byte(`{"type":"text"}`)
+	case FormatJSONObject:
+		return []byte(`{"type":"json_object"}`)
+	case FormatJSONSchema:
+		v := respWriter{b: []byte(`{"type":"json_schema"`)}
+		v.optional("name", firstOf(f.Name, "answer"))
+		v.optional("description", f.Description)
+		v.raw("schema", firstOf(f.Schema, "{}"))
+		switch f.Strict {
+		case Yes:
+			v.raw("strict", "true")
+		case No:
+			v.raw("strict", "false")
+		}
+		return append(v.b, '}')
+	}
+	return nil
+}
+
+// SpliceRequest implements Backend. Besides what the configuration says, the
+// edit is store: until conversations exist nothing is stored, and the backend's
+// own answer says so.
+func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
+	s := newSplice(r.Body)
+	silent := func(key string) bool { return s.get(key).Type == gjson.Null }
+	if a.Model != "" {
+		s.set("model", quote(a.Model))
+	}
+	if a.SystemPrompt != "" && !r.hasSystem() && silent("instructions") {
+		s.set("instructions", quote(a.SystemPrompt))
+	}
+	if a.MaxTokens > 0 && silent("max_output_tokens") {
+		s.set("max_output_tokens", strconv.FormatInt(a.MaxTokens, 10))
+	}
+	if a.Temperature != "" && silent("temperature") {
+		s.set("temperature", a.Temperature)
+	}
+	if r.Store != No {
+		s.set("store", "false")
+	}
+	return s.append(dst), nil
+}

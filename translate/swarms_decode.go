@@ -1,0 +1,881 @@
+package translate
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/internal/sse"
+)
+
+// NewDecoder implements Backend.
+func (swarmsBackend) NewDecoder(s *Setup) Decoder {
+	return &swarmsDecoder{setup: s, usage: NoUsage(), text: Block{Type: BlockText}}
+}
+
+var (
+	errSwarmsShape = errors.New("a Swarms answer must be an object with outputs")
+	errSwarmsHeld  = errors.New("the tool calls of the answer exceed 16 MiB")
+)
+
+// swarmsDecoder reads one answer. A stream says who speaks only in the events
+// of swarms; there every speaker has a message of his own, and they may
+// interleave.
+type swarmsDecoder struct {
+	setup *Setup
+	dec   jsonx.Dec
+	frame swarmsFrame
+	event Event // of deltas
+	text  Block // what a text block starts with
+
+	started   bool
+	finishing bool
+	ended     bool
+	called    bool // a call of the client's went out
+	refused   bool // end said that the answer is not complete
+
+	id       string
+	created  int64
+	agents   int // that the metadata announced
+	speakers []swarmsSpeaker
+	calls    []swarmsCall
+	held     int // bytes of calls that may be the client's
+	blocks   int // indexes used
+	msgs     int // ordinals used
+	part     int // of the call told last, plus one
+	usage    Usage
+	joined   []byte // scratch
+}
+
+// swarmsSpeaker is one of several agents, or the only one, without a name.
+type swarmsSpeaker struct {
+	name    string
+	ordinal int // in the order of their first words
+	block   int
+	open    bool
+	half    rune // a high surrogate that waits for the low one
+}
+
+// swarmsCall is a tool call in an answer or in a history.
+type swarmsCall struct {
+	id, name, args string
+	author         string
+	told           bool // the sink has it
+	held           bool // waits for the end of the stream: it may be the client's
+	ran            bool // a result followed
+	resulted       bool // and was told
+}
+
+// swarmsFrame is what one frame says, as far as the steady state needs it.
+type swarmsFrame struct {
+	content []byte // text of a chunk, nil if it is none
+	lead    rune   // the low surrogate that the content begins with
+	tail    rune   // the high surrogate that it ends with
+	value   []byte // raw content or output that is not a text
+	agent   []byte
+	role    []byte
+	callID  []byte
+	kind    []byte // "type"
+	message []byte
+	status  []byte
+	refused bool // "success": false
+	failed  bool // an error that is not null
+	counts  bool // there are token counts
+	ends    bool // complete or execution_time is there
+}
+
+// Finishing implements Decoder.
+func (d *swarmsDecoder) Finishing() bool { return d.finishing || d.ended }
+
+// Frame implements Decoder.
+func (d *swarmsDecoder) Frame(f *sse.Frame, out Sink) {
+	if d.ended {
+		return
+	}
+	if f.Data == nil && f.Event == nil {
+		if len(f.Raw) > 0 && f.Raw[0] == ':' {
+			out.Event(&Event{Kind: EventPing})
+		}
+		return
+	}
+	if err := d.parse(f.Data); err != nil {
+		d.malformed(f, err, out)
+		return
+	}
+	if d.frame.refused || d.frame.failed && swarmsIsFault(gjson.Get(viewString(f.Data), "error")) {
+		d.failed(f.Data, out)
+		return
+	}
+	switch string(f.Event) {
+	case "chunk":
+		d.chunk(out)
+	case "metadata":
+		d.metadata(f.Data, out)
+	case "usage":
+		d.tokens(gjson.Parse(viewString(f.Data)), out)
+	case "end":
+		d.end(f.Data, out)
+	case "done":
+		d.done(out)
+	case "error":
+		d.failed(f.Data, out)
+	case "agent_start":
+		d.agentStart(out)
+	case "agent_end":
+		d.agentEnd(out)
+	case "start":
+	case "", "message":
+		d.unnamed(f.Data, out)
+	default:
+		d.native(f, out)
+	}
+}
+
+// parse reads the members that matter into d.frame.
+func (d *swarmsDecoder) parse(data []byte) error {
+	d.frame = swarmsFrame{}
+	fr := &d.frame
+	d.dec.Reset(data)
+	if d.dec.Kind() == jsonx.String { // a bare text
+		fr.content, _ = d.dec.Str()
+		return d.dec.End()
+	}
+	if d.dec.Object() {
+		for k, ok := d.dec.Key(); ok; k, ok = d.dec.Key() {
+			switch string(k) {
+			case "content":
+				if d.dec.Kind() == jsonx.String {
+					from := d.dec.Offset()
+					fr.content, _ = d.dec.Str()
+					fr.halves(data[from:d.dec.Offset()])
+				} else if d.dec.Kind() != jsonx.Null {
+					fr.value = d.dec.Raw()
+				}
+			case "output", "outputs":
+				if d.dec.Kind() != jsonx.Null {
+					fr.value = d.dec.Raw()
+				}
+			case "agent":
+				fr.agent, _ = d.dec.Str()
+			case "role":
+				fr.role, _ = d.dec.Str()
+			case "tool_call_id":
+				fr.callID, _ = d.dec.Str()
+			case "type":
+				fr.kind, _ = d.dec.Str()
+			case "message":
+				fr.message, _ = d.dec.Str()
+			case "status":
+				fr.status, _ = d.dec.Str()
+			case "success":
+				v, isBool := d.dec.Bool()
+				fr.refused = isBool && !v
+			case "error":
+				fr.failed = d.dec.Kind() != jsonx.Null
+			case "input_tokens", "output_tokens", "total_tokens", "tokens_used":
+				fr.counts = true
+			case "complete", "execution_time":
+				fr.ends = true
+			}
+		}
+	}
+	return d.dec.End()
+}
+
+// halves finds the halves of a surrogate pair at the ends of the content, whose
+// JSON string is raw: servers that cut their text into UTF-16 units split such
+// pairs over two chunks. Decoded by itself a half is U+FFFD.
+func (fr *swarmsFrame) halves(raw []byte) {
+	const lost, half = "\uFFFD", len(`\uD83D`)
+	n := len(fr.content)
+	if n < len(lost) || len(raw) < half+2 {
+		return
+	}
+	if string(fr.content[n-len(lost):]) == lost {
+		if r := swarmsUnit(raw[len(raw)-1-half:]); r >= 0xD800 && r < 0xDC00 {
+			fr.tail = r
+		}
+	}
+	if string(fr.content[:len(lost)]) == lost {
+		if r := swarmsUnit(raw[1:]); r >= 0xDC00 && r < 0xE000 {
+			fr.lead = r
+		}
+	}
+}
+
+// swarmsUnit is the UTF-16 unit of the escape that b begins with, 0 if it does
+// not.
+func swarmsUnit(b []byte) rune {
+	if b[0] != '\\' || b[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
+}
+
+// malformed takes a frame whose data is no JSON: where nothing depends on what
+// it says, only its name counts.
+func (d *swarmsDecoder) malformed(f *sse.Frame, err error, out Sink) {
+	switch name := string(f.Event); {
+	case name == "error":
+		d.fail(InBand(0, "", string(f.Data)), out)
+	case name == "done", string(f.Data) == "[DONE]":
+		d.done(out)
+	case name == "end" && len(f.Data) == 0:
+		d.finishing = true
+	case name == "start", name == "agent_start", name == "agent_end", len(f.Data) == 0:
+	default:
+		d.fail(Unreadable(err), out)
+	}
+}
+
+// unnamed takes a frame without an event line: the current servers' metadata,
+// and every frame of a stream that lost its event lines on the way.
+func (d *swarmsDecoder) unnamed(data []byte, out Sink) {
+	fr := &d.frame
+	switch {
+	case string(fr.kind) == "metadata":
+		d.metadata(data, out)
+	case fr.content != nil || fr.value != nil:
+		d.chunk(out)
+	case fr.ends:
+		d.end(data, out)
+	case fr.counts:
+		d.tokens(gjson.Parse(viewString(data)), out)
+	case swarmsSaysDone(fr.message) || string(fr.status) == "finished":
+		d.done(out)
+	}
+}
+
+// swarmsSaysDone knows the message of the last event.
+func swarmsSaysDone(message []byte) bool {
+	return strings.Contains(viewString(message), "complete")
+}
+
+func (d *swarmsDecoder) native(f *sse.Frame, out Sink) {
+	d.start(out)
+	out.Event(&Event{Kind: EventNative, Name: viewString(f.Event), Data: f.Data})
+}
+
+func (d *swarmsDecoder) metadata(data []byte, out Sink) {
+	doc := gjson.Parse(viewString(data))
+	d.identify(doc)
+	if n := doc.Get("number_of_agents"); n.Type == gjson.Number {
+		d.agents = int(n.Int())
+	}
+	d.start(out)
+}
+
+// identify takes what an answer says of itself: job_id, which before August
+// 2025 was id.
+func (d *swarmsDecoder) identify(doc gjson.Result) {
+	if d.started {
+		return
+	}
+	for _, key := range [...]string{"job_id", "id"} {
+		if v := doc.Get(key); v.Type == gjson.String && d.id == "" {
+			d.id = clone(v.String())
+		}
+	}
+	stamp := doc.Get("timestamp").String()
+	if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
+		d.created = max(t.Unix(), 0)
+	}
+}
+
+func (d *swarmsDecoder) start(out Sink) {
+	if d.started {
+		return
+	}
+	d.started = true
+	out.Event(&Event{Kind: EventStart, ID: d.id, Created: d.created})
+}
+
+// chunk takes a piece of what is said.
+func (d *swarmsDecoder) chunk(out Sink) {
+	fr := &d.frame
+	switch {
+	case fr.callID != nil || fr.role != nil && swarmsIsTool(viewString(fr.role)):
+		text := viewString(fr.content)
+		if fr.content == nil {
+			text = swarmsContent(gjson.Parse(viewString(fr.value)))
+		}
+		d.start(out)
+		d.result(viewString(fr.callID), text, viewString(fr.agent), out)
+	case len(fr.content) > 0:
+		d.say(fr.agent, fr.content, out)
+	case fr.value != nil:
+		d.value(fr.agent, gjson.Parse(viewString(fr.value)), out)
+	}
+}
+
+// value takes a chunk whose content is not a text: tool calls, or the entries
+// that older swarms sent whole.
+func (d *swarmsDecoder) value(agent []byte, v gjson.Result, out Sink) {
+	if calls, ok := swarmsCalls(v); ok {
+		d.start(out)
+		d.hush(agent, out)
+		d.hold(calls, string(agent), out)
+		return
+	}
+	if !swarmsIsEntries(v) {
+		if text := swarmsContent(v); text != "" {
+			d.say(agent, viewBytes(text), out)
+		}
+		return
+	}
+	v.ForEach(func(_, entry gjson.Result) bool {
+		name := entry.Get("role").String()
+		content := entry.Get("content")
+		calls, isCalls := swarmsCalls(content)
+		switch {
+		case d.ended || swarmsIsPrompt(name):
+		case swarmsIsTool(name) || entry.Get("tool_call_id").Exists():
+			d.start(out)
+			d.result(entry.Get("tool_call_id").String(), swarmsContent(content), "", out)
+		case isCalls:
+			d.start(out)
+			d.hold(calls, name, out)
+		default:
+			if text := swarmsContent(content); text != "" {
+				d.say(viewBytes(name), viewBytes(text), out)
+				d.hush(viewBytes(name), out)
+			}
+		}
+		return true
+	})
+}
+
+// say adds text to the speaker's message.
+func (d *swarmsDecoder) say(agent, text []byte, out Sink) {
+	s := d.speaker(agent)
+	if s.half|d.frame.lead|d.frame.tail != 0 {
+		text = d.pair(s, text)
+	}
+	if !s.open {
+		d.start(out)
+		d.open(s, out)
+	}
+	if len(text) == 0 {
+		return
+	}
+	e := &d.event
+	e.Kind, e.Index, e.Data = EventBlockDelta, s.block, text
+	out.Event(e)
+}
+
+// pair puts surrogate pairs together that were split over two chunks.
+func (d *swarmsDecoder) pair(s *swarmsSpeaker, text []byte) []byte {
+	const lost = len("\uFFFD")
+	b := d.joined[:0]
+	if s.half != 0 {
+		b = utf8.AppendRune(b, utf16.DecodeRune(s.half, d.frame.lead))
+		if d.frame.lead != 0 {
+			text = text[lost:]
+		}
+	}
+	if d.frame.tail != 0 {
+		text = text[:len(text)-lost]
+	}
+	s.half = d.frame.tail
+	d.joined = append(b, text...)
+	return d.joined
+}
+
+func (d *swarmsDecoder) speaker(agent []byte) *swarmsSpeaker {
+	for i := range d.speakers {
+		if d.speakers[i].name == string(agent) {
+			return &d.speakers[i]
+		}
+	}
+	d.speakers = append(d.speakers, swarmsSpeaker{name: string(agent), ordinal: len(d.speakers) + 1})
+	return &d.speakers[len(d.speakers)-1]
+}
+
+// open begins a new message of the speaker. Where the number of agents is
+// known, all but the last to speak are heard as commentary.
+func (d *swarmsDecoder) open(s *swarmsSpeaker, out Sink) {
+	e := Event{Kind: EventBlockStart, Index: d.blocks, Block: &d.text, Msg: d.msgs, Author: s.name}
+	if d.agents > 1 && s.name != "" {
+		e.Phase = PhaseCommentary
+		if s.ordinal >= d.agents {
+			e.Phase = PhaseFinal
+		}
+	}
+	s.block, s.open = d.blocks, true
+	d.blocks++
+	d.msgs++
+	out.Event(&e)
+}
+
+// hush ends the speaker's message.
+func (d *swarmsDecoder) hush(agent []byte, out Sink) {
+	for i := range d.speakers {
+		if s := &d.speakers[i]; s.open && s.name == string(agent) {
+			d.close(s, out)
+		}
+	}
+}
+
+func (d *swarmsDecoder) close(s *swarmsSpeaker, out Sink) {
+	if s.half != 0 { // its other half never came
+		s.half = 0
+		out.Event(&Event{Kind: EventBlockDelta, Index: s.block, Data: []byte("\uFFFD")})
+	}
+	s.open = false
+	out.Event(&Event{Kind: EventBlockEnd, Index: s.block})
+}
+
+func (d *swarmsDecoder) agentStart(out Sink) {
+	d.start(out)
+	d.hush(d.frame.agent, out)
+	d.speaker(d.frame.agent)
+}
+
+func (d *swarmsDecoder) agentEnd(out Sink) { d.hush(d.frame.agent, out) }
+
+// hold takes tool calls of a stream. Those that the client does not offer ran
+// here, and are told at once; the others wait for the end, since a result that
+// follows takes them away from the client.
+func (d *swarmsDecoder) hold(calls []swarmsCall, author string, out Sink) {
+	msg := -1
+	for i := range calls {
+		c := calls[i]
+		c.author = clone(author)
+		c.id, c.name, c.args = clone(c.id), clone(c.name), clone(c.args)
+		if c.id == "" {
+			c.id = d.setup.ID("call_", len(d.calls))
+		}
+		if c.held = d.offered(c.name); c.held {
+			d.held += len(c.id) + len(c.name) + len(c.args)
+		} else {
+			msg = d.tell(&c, true, msg, out)
+		}
+		d.calls = append(d.calls, c)
+	}
+	if d.held > MaxAnswer {
+		d.fail(Unreadable(errSwarmsHeld), out)
+	}
+}
+
+func (d *swarmsDecoder) offered(name string) bool {
+	return d.setup.Request != nil && d.setup.Request.OffersTool(name)
+}
+
+// tell emits a tool call. msg is the message of a call beside it, -1 if there
+// is none; the message used is returned.
+func (d *swarmsDecoder) tell(c *swarmsCall, ran bool, msg int, out Sink) int {
+	if msg < 0 {
+		msg = d.msgs
+		d.msgs++
+		d.part = 0
+	}
+	c.told = true
+	b := Block{Type: BlockToolCall, Name: c.name, CallID: c.id, Ran: ran}
+	if !ran {
+		d.called = true
+		b.Custom = d.offeredCustom(c.name)
+	}
+	d.emit(&b, c.args, msg, d.part, c.author, PhaseNone, out)
+	d.part++
+	return msg
+}
+
+func (d *swarmsDecoder) offeredCustom(name string) bool {
+	for i := range d.setup.Request.Tools {
+		if t := &d.setup.Request.Tools[i]; t.Name == name && t.Kind != ToolBuiltin {
+			return t.Kind == ToolCustom
+		}
+	}
+	return false
+}
+
+// emit sends a whole block.
+func (d *swarmsDecoder) emit(b *Block, text string, msg, part int, author string, phase Phase, out Sink) {
+	i := d.blocks
+	d.blocks++
+	out.Event(&Event{Kind: EventBlockStart, Index: i, Block: b, Msg: msg, Part: part, Author: author, Phase: phase})
+	if text != "" {
+		out.Event(&Event{Kind: EventBlockDelta, Index: i, Data: viewBytes(text)})
+	}
+	out.Event(&Event{Kind: EventBlockEnd, Index: i})
+}
+
+// result takes the result of a call that the backend ran: the one of that id,
+// else, where results have none, all calls before it.
+func (d *swarmsDecoder) result(id, text, author string, out Sink) {
+	var of *swarmsCall
+	msg := -1
+	for i := range d.calls {
+		c := &d.calls[i]
+		if id != "" && c.id != id || !c.told && !c.held {
+			continue
+		}
+		c.ran = true
+		if c.held {
+			c.held = false
+			msg = d.tell(c, true, msg, out)
+		}
+		if of == nil && !c.resulted {
+			of = c
+		}
+	}
+	b := Block{Type: BlockToolResult, CallID: clone(id), Ran: true}
+	if of != nil {
+		of.resulted = true
+		b.CallID, b.Name = of.id, of.name
+	}
+	d.msgs++
+	d.emit(&b, text, d.msgs-1, 0, author, PhaseNone, out)
+}
+
+// tokens takes the counts of a usage object: the current names, and the one
+// total of 2025.
+func (d *swarmsDecoder) tokens(v gjson.Result, out Sink) {
+	u := NoUsage()
+	for _, m := range [...]struct {
+		key string
+		to  *int64
+	}{{"input_tokens", &u.Input}, {"output_tokens", &u.Output}, {"tokens_used", &u.Total}, {"total_tokens", &u.Total}} {
+		if n, ok := swarmsInt(v.Get(m.key)); ok && n >= 0 {
+			*m.to = n
+		}
+	}
+	was := d.usage
+	d.usage.Merge(u)
+	if d.usage != was {
+		d.start(out)
+		out.Event(&Event{Kind: EventUsage, Usage: d.usage})
+	}
+}
+
+// end takes the event that completes the answer; done, or the end of the
+// stream, follows it.
+func (d *swarmsDecoder) end(data []byte, out Sink) {
+	doc := gjson.Parse(viewString(data))
+	d.identify(doc)
+	if swarmsFailedStatus(doc.Get("status").String()) {
+		d.failed(data, out)
+		return
+	}
+	if u := doc.Get("usage"); u.IsObject() {
+		d.tokens(u, out)
+	}
+	d.refused = doc.Get("complete").Type == gjson.False
+	d.finishing = !d.refused
+}
+
+func swarmsFailedStatus(status string) bool {
+	return strings.EqualFold(status, "error") || strings.EqualFold(status, "failed") || strings.EqualFold(status, "failure")
+}
+
+func (d *swarmsDecoder) done(out Sink) {
+	switch {
+	case swarmsFailedStatus(viewString(d.frame.status)):
+		d.fail(InBand(0, "", viewString(d.frame.message)), out)
+	case d.refused:
+		d.fail(InBand(0, "", "The agent did not complete its answer."), out)
+	default:
+		d.finish(out)
+	}
+}
+
+// finish closes what is open and hands the client its calls.
+func (d *swarmsDecoder) finish(out Sink) {
+	d.start(out)
+	for i := range d.speakers {
+		if s := &d.speakers[i]; s.open {
+			d.close(s, out)
+		}
+	}
+	msg := -1
+	for i := range d.calls {
+		if c := &d.calls[i]; c.held {
+			msg = d.tell(c, false, msg, out)
+		}
+	}
+	d.ended = true
+	e := Event{Kind: EventFinish}
+	if d.called {
+		e.Reason = FinishToolCalls
+	}
+	out.Event(&e)
+}
+
+func (d *swarmsDecoder) fail(err *Error, out Sink) {
+	if d.ended {
+		return
+	}
+	d.ended = true
+	out.Event(&Event{Kind: EventFail, Err: err})
+}
+
+// failed reports the error that an event or a body tells.
+func (d *swarmsDecoder) failed(data []byte, out Sink) {
+	d.fail(InBand(0, "", swarmsErrorText(gjson.Parse(viewString(data)))), out)
+}
+
+// swarmsIsFault reports whether the member error tells one.
+func swarmsIsFault(v gjson.Result) bool {
+	return !swarmsAbsent(v) && v.Type != gjson.False && !swarmsEmpty(v)
+}
+
+// swarmsErrorText is the message of {"error":"…"}, {"detail":"…"}, of an error
+// object, which the premium gate sends, and of {"message":"…"}.
+func swarmsErrorText(doc gjson.Result) string {
+	if doc.Type == gjson.String {
+		return doc.String()
+	}
+	for _, v := range [...]gjson.Result{
+		doc.Get("error.message"), doc.Get("error.detail"), doc.Get("error"), doc.Get("detail"), doc.Get("message"),
+	} {
+		if v.Type == gjson.String && v.Str != "" {
+			return v.String()
+		}
+	}
+	if d := doc.Get("detail"); d.IsArray() {
+		return d.Raw
+	}
+	return ""
+}
+
+// End implements Decoder.
+func (d *swarmsDecoder) End(cause *Error, out Sink) {
+	switch {
+	case d.ended:
+	case d.finishing:
+		d.finish(out)
+	case cause != nil:
+		d.fail(cause, out)
+	default:
+		d.fail(Truncated(nil), out)
+	}
+}
+
+// JSON implements Decoder.
+func (d *swarmsDecoder) JSON(body []byte, out Sink) {
+	doc := gjson.Parse(viewString(body))
+	if !doc.IsObject() {
+		d.fail(Unreadable(errSwarmsShape), out)
+		return
+	}
+	outputs, success, fault := doc.Get("outputs"), doc.Get("success"), doc.Get("error")
+	if !outputs.Exists() {
+		outputs = doc.Get("output") // of a swarm
+	}
+	switch {
+	case success.Type == gjson.False || swarmsIsFault(fault) || swarmsFailedStatus(doc.Get("status").String()),
+		!outputs.Exists() && doc.Get("detail").Exists():
+		d.failed(body, out)
+		return
+	case !outputs.Exists():
+		d.fail(Unreadable(errSwarmsShape), out)
+		return
+	}
+	d.identify(doc)
+	d.start(out)
+	d.outputs(outputs, out)
+	d.tokens(doc.Get("usage"), out)
+	d.finish(out)
+}
+
+// swarmsEntry is one entry of outputs.
+type swarmsEntry struct {
+	role   string
+	text   string
+	calls  []int // in swarmsDecoder.calls
+	result bool
+	callID string
+}
+
+// outputs tells the entries of a JSON answer. Where several texts stand, the
+// last one is the answer, those before it are commentary.
+func (d *swarmsDecoder) outputs(v gjson.Result, out Sink) {
+	entries := d.entries(v)
+	texts := 0
+	for i := range entries {
+		if len(entries[i].calls) == 0 && !entries[i].result {
+			texts++
+		}
+	}
+	seen := 0
+	for i := range entries {
+		en := &entries[i]
+		author := ""
+		if texts > 1 {
+			author = en.role
+		}
+		switch {
+		case en.result:
+			d.result(en.callID, en.text, author, out)
+		case len(en.calls) > 0:
+			msg := -1
+			for _, n := range en.calls {
+				c := &d.calls[n]
+				c.author = author
+				msg = d.tell(c, c.ran || !d.offered(c.name), msg, out)
+			}
+		default:
+			seen++
+			phase := PhaseNone
+			switch {
+			case texts > 1 && seen == texts:
+				phase = PhaseFinal
+			case texts > 1:
+				phase = PhaseCommentary
+			}
+			d.msgs++
+			d.emit(&d.text, en.text, d.msgs-1, 0, author, phase, out)
+		}
+	}
+}
+
+// entries reads the outputs: a list of entries or of texts, one entry, a text.
+// The prompts among them are left out, and calls that a result follows are
+// marked.
+func (d *swarmsDecoder) entries(v gjson.Result) []swarmsEntry {
+	var list []swarmsEntry
+	add := func(v gjson.Result) {
+		en := swarmsEntry{}
+		content := v
+		if v.IsObject() && v.Get("content").Exists() {
+			role := v.Get("role").String()
+			if swarmsIsPrompt(role) {
+				return
+			}
+			en.role, content = swarmsAuthor(role), v.Get("content")
+			id := v.Get("tool_call_id")
+			en.result, en.callID = swarmsIsTool(role) || id.Type == gjson.String, id.String()
+		}
+		calls, isCalls := swarmsCalls(content)
+		if !isCalls || en.result {
+			en.text = swarmsContent(content)
+			if en.text == "" && !en.result {
+				return
+			}
+			list = append(list, en)
+			if en.result {
+				for i := range d.calls {
+					if c := &d.calls[i]; en.callID == "" || c.id == en.callID {
+						c.ran = true
+					}
+				}
+			}
+			return
+		}
+		for _, c := range calls {
+			if c.id == "" {
+				c.id = d.setup.ID("call_", len(d.calls))
+			}
+			en.calls = append(en.calls, len(d.calls))
+			d.calls = append(d.calls, c)
+		}
+		list = append(list, en)
+	}
+	if _, isCalls := swarmsCalls(v); v.IsArray() && !isCalls {
+		v.ForEach(func(_, v gjson.Result) bool {
+			add(v)
+			return true
+		})
+	} else {
+		add(v)
+	}
+	return list
+}
+
+// swarmsIsPrompt reports whether an entry repeats what was asked.
+func swarmsIsPrompt(role string) bool { return swarmsIsUser(role) || strings.EqualFold(role, "system") }
+
+// swarmsAuthor is the name in a role: "assistant" is nobody's.
+func swarmsAuthor(role string) string {
+	if strings.EqualFold(role, "assistant") {
+		return ""
+	}
+	return role
+}
+
+// swarmsIsEntries reports whether v is a list of {role, content}.
+func swarmsIsEntries(v gjson.Result) bool {
+	ok, n := v.IsArray(), 0
+	v.ForEach(func(_, e gjson.Result) bool {
+		n++
+		ok = ok && e.IsObject() && e.Get("content").Exists()
+		return ok
+	})
+	return ok && n > 0
+}
+
+// swarmsContent is the text of a content: a string, a list of texts or of text
+// parts, else its JSON.
+func swarmsContent(v gjson.Result) string {
+	switch {
+	case v.Type == gjson.String:
+		return v.String()
+	case swarmsAbsent(v):
+		return ""
+	case !v.IsArray():
+		return v.Raw
+	}
+	text, ok := "", true
+	v.ForEach(func(_, p gjson.Result) bool {
+		switch t := p.Get("text"); {
+		case p.Type == gjson.String:
+			text += p.String()
+		case p.IsObject() && t.Type == gjson.String:
+			text += t.String()
+		default:
+			ok = false
+		}
+		return ok
+	})
+	if !ok {
+		return v.Raw
+	}
+	return text
+}
+
+// swarmsCalls reads a content that is a list of tool calls, as such, as the text
+// of one, or a single call by itself.
+func swarmsCalls(v gjson.Result) ([]swarmsCall, bool) {
+	if v.Type == gjson.String {
+		s := strings.TrimSpace(v.String())
+		if !strings.HasPrefix(s, "[") || !strings.HasSuffix(s, "]") || !strings.Contains(s, `"function"`) || !jsonx.Valid(viewBytes(s)) {
+			return nil, false
+		}
+		v = gjson.Parse(s)
+	}
+	var calls []swarmsCall
+	ok := v.IsArray() || v.IsObject()
+	add := func(v gjson.Result) bool {
+		f, t := v.Get("function"), v.Get("type")
+		name, args := f.Get("name"), f.Get("arguments")
+		if ok = ok && v.IsObject() && f.IsObject() && name.Type == gjson.String && name.Str != "" &&
+			(!t.Exists() || t.Str == "function"); !ok {
+			return false
+		}
+		c := swarmsCall{id: v.Get("id").String(), name: name.String(), args: args.String()}
+		switch {
+		case args.IsObject() || args.IsArray():
+			c.args = args.Raw
+		case strings.TrimSpace(c.args) == "":
+			c.args = "{}"
+		}
+		calls = append(calls, c)
+		return true
+	}
+	if v.IsObject() {
+		add(v)
+	} else if ok {
+		v.ForEach(func(_, v gjson.Result) bool { return add(v) })
+	}
+	return calls, ok && len(calls) > 0
+}

@@ -1,0 +1,696 @@
+package translate
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
+
+// DecodeRequest implements Face.
+func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
+	r := &Request{Face: &swarmsProtocol, Body: in.Body}
+	doc := gjson.Parse(viewString(in.Body))
+	if !doc.IsObject() {
+		return nil, Invalid(At(""), "The body must be a JSON object with agent_config and task.")
+	}
+	var config, task, history, img, imgs, tools gjson.Result
+	var err *Error
+	doc.ForEach(func(k, v gjson.Result) bool {
+		switch k.String() {
+		case "agent_config":
+			config = v
+		case "task":
+			task = v
+		case "history":
+			history = v
+		case "img":
+			img = v
+		case "imgs":
+			imgs = v
+		case "tools_enabled":
+			tools = v
+		case "stream":
+			// No schema of the vendor has it, but its examples and its Python
+			// client send it beside agent_config.streaming_on.
+			err = swarmsStream(r, v, At("stream"))
+		case "search_enabled":
+			// An early name of tools_enabled, which no server reads any more.
+			if v.Type == gjson.True {
+				r.Ledger.Drop(At("search_enabled"))
+			}
+		default:
+			r.Ledger.Unknown(1)
+		}
+		return err == nil
+	})
+	if err == nil {
+		err = decodeSwarmsConfig(r, config)
+	}
+	if err == nil {
+		err = decodeSwarmsHistory(r, history)
+	}
+	if err == nil {
+		err = decodeSwarmsTask(r, task)
+	}
+	if err == nil {
+		err = decodeSwarmsImages(r, img, imgs)
+	}
+	if err == nil {
+		err = decodeSwarmsToolNames(r, tools)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answerSwarmsCalls(r)
+	for i := range r.Turns {
+		if r.Turns[i].Role != RoleSystem {
+			return r, nil
+		}
+	}
+	return nil, Invalid(At("task"), "'task' is required when there is no history.")
+}
+
+// decodeSwarmsConfig reads agent_config.
+func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
+	at := At("agent_config")
+	if swarmsAbsent(config) {
+		return Invalid(at, "'agent_config' is required.")
+	}
+	if !config.IsObject() {
+		return Invalid(at, "'agent_config' must be an object.")
+	}
+	var args, tools, oldTools gjson.Result
+	var system string
+	var err *Error
+	config.ForEach(func(k, v gjson.Result) bool {
+		if v.Type == gjson.Null {
+			return true
+		}
+		key := k.String()
+		switch key {
+		case "agent_name":
+			var name string
+			if name, err = swarmsString(v, at.Sub("agent_name", -1)); name != "" {
+				r.Agent, r.AgentPath = name, at.Sub("agent_name", -1)
+			}
+		case "model_name":
+			r.Model, err = swarmsString(v, at.Sub("model_name", -1))
+		case "system_prompt":
+			system, err = swarmsString(v, at.Sub("system_prompt", -1))
+		case "llm_args":
+			args = v
+		case "tools_list_dictionary":
+			tools = v
+		case "tools_dictionary": // its name in 2025
+			oldTools = v
+		case "streaming_on":
+			err = swarmsStream(r, v, at.Sub("streaming_on", -1))
+		case "temperature", "max_tokens", "reasoning_effort", "max_loops": // after llm_args
+		default:
+			def, known := swarmsConfigDefault(key)
+			switch {
+			case !known:
+				r.Ledger.Unknown(1)
+			case v.Raw != def && !swarmsEmpty(v):
+				r.Set(ParamAgentConfig, `{"`+key+`":`+v.Raw+`}`, at.Sub(swarmsConstant(key), -1))
+			}
+		}
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	if r.Agent == "" && r.Model != "" {
+		r.Agent, r.AgentPath = r.Model, at.Sub("model_name", -1)
+	}
+	if system != "" {
+		p := at.Sub("system_prompt", -1)
+		r.Turns = append(r.Turns, Turn{Role: RoleSystem, Path: p, Blocks: []Block{{Type: BlockText, Text: system, Path: p}}})
+	}
+	if err = decodeSwarmsArgs(r, args); err != nil {
+		return err
+	}
+	for _, p := range [...]swarmsParam{
+		{"temperature", ParamTemperature, swarmsNumber},
+		{"max_tokens", ParamMaxTokens, swarmsPositive},
+		{"reasoning_effort", ParamReasoningEffort, swarmsText},
+		{"max_loops", ParamMaxLoops, swarmsLoops},
+	} {
+		if err = p.decode(r, config, at.Sub(p.key, -1)); err != nil {
+			return err
+		}
+	}
+	if raw, ok := r.Setting(ParamMaxLoops); ok && raw == "1" { // the default
+		r.Settings = r.Settings[:len(r.Settings)-1]
+	}
+	if !swarmsAbsent(tools) {
+		return decodeSwarmsTools(r, tools, "tools_list_dictionary")
+	}
+	return decodeSwarmsTools(r, oldTools, "tools_dictionary")
+}
+
+// swarmsConfigKeys are the members of agent_config without a neutral meaning,
+// each with its default as the documents of July 2026 have it.
+var swarmsConfigKeys = [...]struct{ key, def string }{
+	{"description", "null"}, {"marketplace_prompt_id", "null"}, {"auto_generate_prompt", "false"}, {"role", `"worker"`},
+	{"selected_tools", "null"}, {"mcp_url", "null"}, {"mcp_config", "null"}, {"mcp_configs", "null"},
+	{"dynamic_temperature_enabled", "true"}, {"tool_call_summary", "true"}, {"thinking_tokens", "null"},
+	{"reasoning_enabled", "false"}, {"publish_to_marketplace", "false"}, {"use_cases", "null"}, {"tags", "null"},
+	{"capabilities", "null"}, {"category", "null"}, {"is_free", "true"}, {"price_usd", "null"}, {"handoffs", "null"},
+}
+
+func swarmsConfigDefault(key string) (def string, known bool) {
+	for i := range swarmsConfigKeys {
+		if swarmsConfigKeys[i].key == key {
+			return swarmsConfigKeys[i].def, true
+		}
+	}
+	return "", false
+}
+
+// swarmsConstant is our own spelling of a key that swarmsConfigDefault knows: it
+// outlives the body.
+func swarmsConstant(key string) string {
+	for i := range swarmsConfigKeys {
+		if swarmsConfigKeys[i].key == key {
+			return swarmsConfigKeys[i].key
+		}
+	}
+	return ""
+}
+
+// swarmsMemberValue is the value of a setting with the form {"key":value}.
+func swarmsMemberValue(raw string) string {
+	return raw[strings.IndexByte(raw, ':')+1 : len(raw)-1]
+}
+
+// swarmsParam is a member that becomes a setting, and the form it must have.
+type swarmsParam struct {
+	key   string
+	param Param
+	form  swarmsForm
+}
+
+type swarmsForm uint8
+
+const (
+	swarmsAny swarmsForm = iota
+	swarmsNumber
+	swarmsPositive // a whole number above zero
+	swarmsWhole
+	swarmsText
+	swarmsBool
+	swarmsLoops // a whole number above zero or "auto"
+)
+
+// swarmsArgs are the members of llm_args that the neutral model knows. The
+// vendor hands llm_args to its model library as keyword arguments, so they
+// have the names of Chat Completions.
+var swarmsArgs = [...]swarmsParam{
+	{"temperature", ParamTemperature, swarmsNumber},
+	{"top_p", ParamTopP, swarmsNumber},
+	{"presence_penalty", ParamPresencePenalty, swarmsNumber},
+	{"frequency_penalty", ParamFrequencyPenalty, swarmsNumber},
+	{"max_tokens", ParamMaxTokens, swarmsPositive},
+	{"max_completion_tokens", ParamMaxTokens, swarmsPositive},
+	{"stop", ParamStop, swarmsAny},
+	{"seed", ParamSeed, swarmsWhole},
+	{"n", ParamN, swarmsPositive},
+	{"user", ParamUser, swarmsText},
+	{"logit_bias", ParamLogitBias, swarmsAny},
+	{"logprobs", ParamLogprobs, swarmsBool},
+	{"top_logprobs", ParamTopLogprobs, swarmsWhole},
+	{"parallel_tool_calls", ParamParallelToolCalls, swarmsBool},
+	{"reasoning_effort", ParamReasoningEffort, swarmsText},
+	{"verbosity", ParamVerbosity, swarmsText},
+	{"service_tier", ParamServiceTier, swarmsText},
+}
+
+// decode reads the member p.key of object, if it is there, into a setting.
+func (p *swarmsParam) decode(r *Request, object gjson.Result, at Path) *Error {
+	v := object.Get(p.key)
+	if swarmsAbsent(v) {
+		return nil
+	}
+	raw, want := v.Raw, ""
+	switch p.form {
+	case swarmsNumber:
+		if v.Type != gjson.Number {
+			want = "a number"
+		}
+	case swarmsPositive, swarmsWhole, swarmsLoops:
+		n, ok := swarmsInt(v)
+		switch {
+		case p.form == swarmsLoops && v.Type == gjson.String && v.Str == "auto":
+			raw = `"auto"`
+		case !ok && p.form == swarmsLoops:
+			want = `a whole number above zero or "auto"`
+		case !ok:
+			want = "a whole number"
+		case n < 1 && p.form != swarmsWhole:
+			want = "a whole number above zero"
+		default:
+			raw = strconv.FormatInt(n, 10)
+		}
+	case swarmsText:
+		if v.Type != gjson.String {
+			want = "a string"
+		}
+	case swarmsBool:
+		if !v.IsBool() {
+			want = "true or false"
+		}
+	}
+	if want != "" {
+		return Invalid(at, "'%s' must be %s.", at, want)
+	}
+	r.Set(p.param, raw, at)
+	return nil
+}
+
+// decodeSwarmsArgs reads agent_config.llm_args.
+func decodeSwarmsArgs(r *Request, args gjson.Result) *Error {
+	if swarmsAbsent(args) {
+		return nil
+	}
+	at := At("agent_config").Sub("llm_args", -1)
+	if !args.IsObject() {
+		return Invalid(at, "'%s' must be an object.", at)
+	}
+	for i := range swarmsArgs {
+		if err := swarmsArgs[i].decode(r, args, at.In(swarmsArgs[i].key)); err != nil {
+			return err
+		}
+	}
+	var rest []byte
+	var err *Error
+	args.ForEach(func(k, v gjson.Result) bool {
+		key := k.String()
+		switch {
+		case v.Type == gjson.Null || swarmsKnownArg(key):
+		case key == "tool_choice":
+			err = decodeSwarmsChoice(r, v, at.In("tool_choice"))
+		case key == "response_format":
+			err = decodeSwarmsFormat(r, v, at.In("response_format"))
+		default:
+			if len(rest) > 0 {
+				rest = append(rest, ',')
+			}
+			rest = append(jsonx.AppendStringS(rest, key), ':')
+			rest = append(rest, v.Raw...)
+		}
+		return err == nil
+	})
+	if len(rest) > 0 {
+		r.Set(ParamAgentConfig, `{"llm_args":{`+string(rest)+`}}`, at)
+	}
+	return err
+}
+
+func swarmsKnownArg(key string) bool {
+	for i := range swarmsArgs {
+		if swarmsArgs[i].key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// decodeSwarmsChoice reads a tool choice in the form of Chat Completions.
+func decodeSwarmsChoice(r *Request, v gjson.Result, at Path) *Error {
+	c := ToolChoice{Path: at}
+	switch {
+	case v.Type == gjson.String && v.Str == "none":
+		c.Mode = ChoiceNone
+	case v.Type == gjson.String && v.Str == "auto":
+		c.Mode = ChoiceAuto
+	case v.Type == gjson.String && v.Str == "required":
+		c.Mode = ChoiceRequired
+	case v.Get("function.name").Type == gjson.String:
+		c.Mode, c.Name = ChoiceNamed, v.Get("function.name").String()
+	default:
+		return Invalid(at, "'%s' must be none, auto, required or a function.", at)
+	}
+	r.ToolChoice = c
+	return nil
+}
+
+// decodeSwarmsFormat reads an output format in the form of Chat Completions.
+func decodeSwarmsFormat(r *Request, v gjson.Result, at Path) *Error {
+	f := Format{Path: at}
+	switch v.Get("type").String() {
+	case "text":
+		f.Kind = FormatText
+	case "json_object":
+		f.Kind = FormatJSONObject
+	case "json_schema":
+		s := v.Get("json_schema")
+		f.Kind = FormatJSONSchema
+		f.Name, f.Description, f.Schema = s.Get("name").String(), s.Get("description").String(), s.Get("schema").Raw
+		if strict := s.Get("strict"); strict.IsBool() {
+			f.Strict = TriOf(strict.Bool())
+		}
+	default:
+		return Invalid(at, "'%s' must be an object with a type of text, json_object or json_schema.", at)
+	}
+	r.Format = f
+	return nil
+}
+
+// decodeSwarmsTools reads the function tools, which stand in the form of Chat
+// Completions or, without its envelope, as name, description and parameters.
+func decodeSwarmsTools(r *Request, list gjson.Result, key string) *Error {
+	if swarmsAbsent(list) {
+		return nil
+	}
+	at := At("agent_config").Sub(key, -1)
+	if !list.IsArray() {
+		return Invalid(at, "'%s' must be a list of function tools.", at)
+	}
+	var err *Error
+	i := 0
+	list.ForEach(func(_, v gjson.Result) bool {
+		p := At("agent_config").Sub(key, i)
+		i++
+		f := v.Get("function")
+		if !f.IsObject() && v.IsObject() && v.Get("name").Exists() {
+			f = v
+		}
+		t := v.Get("type")
+		if name := f.Get("name"); name.Type != gjson.String || name.Str == "" || t.Exists() && t.Str != "function" {
+			err = Invalid(p, "'%s' must be a function tool: {\"type\":\"function\",\"function\":{\"name\":…}}.", p)
+			return false
+		}
+		tool := Tool{
+			Kind: ToolFunction, Name: f.Get("name").String(), Description: f.Get("description").String(), Raw: v.Raw, Path: p,
+		}
+		if params := f.Get("parameters"); params.IsObject() {
+			tool.Parameters = params.Raw
+		}
+		if strict := f.Get("strict"); strict.IsBool() {
+			tool.Strict = TriOf(strict.Bool())
+		}
+		r.Tools = append(r.Tools, tool)
+		return true
+	})
+	return err
+}
+
+// decodeSwarmsHistory reads the earlier turns: a list of entries, or an object
+// whose members are entries or plain texts, in the order in which they stand.
+func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
+	if swarmsAbsent(history) {
+		return nil
+	}
+	if !history.IsArray() && !history.IsObject() {
+		return Invalid(At("history"), "'history' must be a list or an object of messages.")
+	}
+	var err *Error
+	i := 0
+	history.ForEach(func(k, v gjson.Result) bool {
+		at := AtIndex("history", i)
+		i++
+		switch {
+		case v.IsObject():
+			err = decodeSwarmsEntry(r, v, at)
+		case v.Type == gjson.Null:
+		case v.Type == gjson.String && history.IsObject():
+			// The server of 2025 put such members before the task as "key:\nvalue".
+			text := k.String() + ":\n" + v.String()
+			r.Turns = append(r.Turns, Turn{Role: RoleUser, Path: at, Blocks: []Block{{Type: BlockText, Text: text, Path: at}}})
+		default:
+			err = Invalid(at, "'%s' must be an object with role and content.", at)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// decodeSwarmsEntry reads one {role, content}. The documents know the roles
+// user and assistant; the entries of an answer, which clients send back, carry
+// the agent's name instead, and its tool calls in the place of a text. A role
+// "tool", which the vendor lacks, brings the result of such a call.
+func decodeSwarmsEntry(r *Request, v gjson.Result, at Path) *Error {
+	role, content := v.Get("role"), v.Get("content")
+	if role.Type != gjson.String {
+		p := at.Sub("role", -1)
+		return Invalid(p, "'%s' must be a string.", p)
+	}
+	p := at.Sub("content", -1)
+	t := Turn{Path: at}
+	switch name := role.String(); {
+	case swarmsIsUser(name):
+	case strings.EqualFold(name, "system"):
+		t.Role = RoleSystem
+	case strings.EqualFold(name, "developer"):
+		t.Role = RoleDeveloper
+	case strings.EqualFold(name, "assistant"):
+		t.Role = RoleAssistant
+	case swarmsIsTool(name):
+		if id := swarmsOpenCall(r, v.Get("tool_call_id").String()); id != "" && content.Type == gjson.String {
+			t.Role = RoleTool
+			t.Blocks = []Block{{Type: BlockToolResult, CallID: id, Text: content.String(), Path: p}}
+			r.Turns = append(r.Turns, t)
+			return nil
+		}
+		t.Role, t.Author = RoleAssistant, name
+	default:
+		t.Role, t.Author = RoleAssistant, name
+	}
+	calls, isCalls := swarmsCalls(content)
+	if !isCalls && swarmsAbsent(content) {
+		calls, isCalls = swarmsCalls(v.Get("tool_calls"))
+	}
+	switch {
+	case isCalls && t.Role == RoleAssistant:
+		for i, c := range calls {
+			id := c.id
+			if id == "" {
+				id = "call_" + strconv.Itoa(len(r.Turns)) + "_" + strconv.Itoa(i)
+			}
+			t.Blocks = append(t.Blocks, Block{Type: BlockToolCall, CallID: id, Name: c.name, Text: c.args, Path: p})
+		}
+	case content.Type == gjson.String:
+		t.Blocks = []Block{{Type: BlockText, Text: content.String(), Path: p}}
+	case swarmsAbsent(content):
+		return nil
+	case content.IsArray() || content.IsObject():
+		t.Blocks = []Block{{Type: BlockText, Text: swarmsContent(content), Path: p}}
+	default:
+		return Invalid(p, "'%s' must be a string.", p)
+	}
+	r.Turns = append(r.Turns, t)
+	return nil
+}
+
+func swarmsIsUser(role string) bool {
+	return strings.EqualFold(role, "user") || strings.EqualFold(role, "human")
+}
+
+// swarmsIsTool knows the roles of tool results; the vendor's framework writes
+// "Tool Executor".
+func swarmsIsTool(role string) bool {
+	return strings.EqualFold(role, "tool") || strings.EqualFold(role, "tool executor") || strings.EqualFold(role, "function")
+}
+
+// swarmsOpenCall finds the call that a result answers: the one of that id, or,
+// without an id, the first that has no result yet. "" if there is none.
+func swarmsOpenCall(r *Request, id string) string {
+	for i := range r.Turns {
+		for j := range r.Turns[i].Blocks {
+			b := &r.Turns[i].Blocks[j]
+			if b.Type == BlockToolCall && (b.CallID == id || id == "" && !swarmsAnswered(r.Turns[i+1:], b.CallID)) {
+				return b.CallID
+			}
+		}
+	}
+	return ""
+}
+
+func swarmsAnswered(turns []Turn, id string) bool {
+	for i := range turns {
+		if turns[i].Role == RoleTool && turns[i].Blocks[0].CallID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// answerSwarmsCalls makes text of the calls in the history that have no result:
+// clients of this protocol tell results in their next task, and other backends
+// refuse a call that stays open.
+func answerSwarmsCalls(r *Request) {
+	for i := range r.Turns {
+		for j := range r.Turns[i].Blocks {
+			b := &r.Turns[i].Blocks[j]
+			if b.Type == BlockToolCall && !swarmsAnswered(r.Turns[i+1:], b.CallID) {
+				text := appendSwarmsCall(nil, b)
+				*b = Block{Type: BlockText, Text: string(text), Path: b.Path}
+			}
+		}
+	}
+}
+
+func decodeSwarmsTask(r *Request, task gjson.Result) *Error {
+	if swarmsAbsent(task) {
+		return nil
+	}
+	text, err := swarmsString(task, At("task"))
+	if err == nil && text != "" {
+		r.Turns = append(r.Turns, Turn{Role: RoleUser, Path: At("task"), Blocks: []Block{{Type: BlockText, Text: text, Path: At("task")}}})
+	}
+	return err
+}
+
+// decodeSwarmsImages adds img and imgs to the user turn that ends the request;
+// if something else ends it, they are a turn of their own.
+func decodeSwarmsImages(r *Request, img, imgs gjson.Result) *Error {
+	var blocks []Block
+	add := func(v gjson.Result, at Path) *Error {
+		s, err := swarmsString(v, at)
+		if err != nil || s == "" {
+			return err
+		}
+		url := swarmsImageURL(s)
+		if url == "" {
+			return Invalid(at, "'%s' must be an http(s) URL, a data: URI or base64.", at)
+		}
+		blocks = append(blocks, Block{Type: BlockImage, URL: url, Path: at})
+		return nil
+	}
+	if !swarmsAbsent(img) {
+		if err := add(img, At("img")); err != nil {
+			return err
+		}
+	}
+	if !swarmsAbsent(imgs) {
+		if !imgs.IsArray() {
+			return Invalid(At("imgs"), "'imgs' must be a list of strings.")
+		}
+		var err *Error
+		i := 0
+		imgs.ForEach(func(_, v gjson.Result) bool {
+			err = add(v, AtIndex("imgs", i))
+			i++
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(blocks) == 0 {
+		return nil
+	}
+	if n := len(r.Turns); n > 0 && r.Turns[n-1].Role == RoleUser {
+		r.Turns[n-1].Blocks = append(r.Turns[n-1].Blocks, blocks...)
+	} else {
+		r.Turns = append(r.Turns, Turn{Role: RoleUser, Path: blocks[0].Path, Blocks: blocks})
+	}
+	return nil
+}
+
+// swarmsImageURL makes a URL of what a client may put into img: a URL, a data:
+// URI or bare base64, which the vendor takes for a JPEG. The other common
+// formats are told by their first bytes, because model APIs refuse an image
+// under a wrong type. "" if it is none of these.
+func swarmsImageURL(s string) string {
+	for _, scheme := range [...]string{"http://", "https://", "data:"} {
+		if len(s) > len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
+			return s
+		}
+	}
+	mime := "image/jpeg"
+	switch {
+	case strings.HasPrefix(s, "iVBORw0KGgo"):
+		mime = "image/png"
+	case strings.HasPrefix(s, "R0lGOD"):
+		mime = "image/gif"
+	case strings.HasPrefix(s, "UklGR"):
+		mime = "image/webp"
+	}
+	breaks, digits := false, 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '=':
+			digits++
+		case c == '\n', c == '\r', c == ' ', c == '\t':
+			breaks = true
+		default:
+			return ""
+		}
+	}
+	if digits < 8 {
+		return ""
+	}
+	if breaks {
+		s = strings.Join(strings.Fields(s), "")
+	}
+	return "data:" + mime + ";base64," + s
+}
+
+// decodeSwarmsToolNames reads tools_enabled, the vendor's own tools.
+func decodeSwarmsToolNames(r *Request, v gjson.Result) *Error {
+	if swarmsAbsent(v) || swarmsEmpty(v) {
+		return nil
+	}
+	at := At("tools_enabled")
+	ok := v.IsArray()
+	v.ForEach(func(_, name gjson.Result) bool {
+		ok = ok && name.Type == gjson.String
+		return ok
+	})
+	if !ok {
+		return Invalid(at, "'tools_enabled' must be a list of strings.")
+	}
+	r.Set(ParamToolsEnabled, v.Raw, at)
+	return nil
+}
+
+// swarmsAbsent reports whether a member is missing or null, which mean the same
+// here.
+func swarmsAbsent(v gjson.Result) bool { return !v.Exists() || v.Type == gjson.Null }
+
+// swarmsEmpty reports whether a value says nothing: an empty string, list or
+// object.
+func swarmsEmpty(v gjson.Result) bool {
+	switch v.Type {
+	case gjson.String:
+		return v.Str == ""
+	case gjson.JSON:
+		empty := true
+		v.ForEach(func(_, _ gjson.Result) bool { empty = false; return false })
+		return empty
+	}
+	return false
+}
+
+func swarmsString(v gjson.Result, at Path) (string, *Error) {
+	if v.Type != gjson.String {
+		return "", Invalid(at, "'%s' must be a string.", at)
+	}
+	return v.String(), nil
+}
+
+func swarmsStream(r *Request, v gjson.Result, at Path) *Error {
+	if v.Type == gjson.Null {
+		return nil
+	}
+	if !v.IsBool() {
+		return Invalid(at, "'%s' must be true or false.", at)
+	}
+	r.Stream = r.Stream || v.Bool()
+	return nil
+}
+
+// swarmsInt is the value of a number without a fraction; Python's 100.0 is one.
+func swarmsInt(v gjson.Result) (int64, bool) {
+	if v.Type != gjson.Number {
+		return 0, false
+	}
+	var d jsonx.Dec
+	d.Reset(viewBytes(v.Raw))
+	return d.Int()
+}
