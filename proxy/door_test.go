@@ -154,13 +154,13 @@ func TestBadRequests(t *testing.T) {
 			check("announced too large", c.reply(), 413)
 			c = r.dial()
 			_, _ = io.WriteString(c, "POST "+f.path+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-			go func() {
+			go func(c io.Writer) {
 				for range 20 {
 					if _, err := io.WriteString(c, "2000\r\n"+strings.Repeat(" ", 0x2000)+"\r\n"); err != nil {
 						return
 					}
 				}
-			}()
+			}(c)
 			check("chunked too large", c.reply(), 413)
 			c = r.dial()
 			_, _ = io.WriteString(c, "POST "+f.path+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Api-Key: k\r\n\r\n")

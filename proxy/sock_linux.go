@@ -31,16 +31,13 @@ func readFD(fd uintptr, p []byte) (n int, again bool, err error) {
 }
 
 // quietFD reports whether a connection that owes us nothing is silent and open:
-// unsolicited bytes, a FIN or an error all show as something to read.
+// unsolicited bytes, a FIN or an error all show as something to read. It is a
+// read and not a peek, which would cost an allocation for an address that is not
+// wanted: whatever it finds, the connection is not used again.
 func quietFD(fd uintptr) bool {
 	var b [1]byte
-	for {
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
-		return err == unix.EAGAIN
-	}
+	_, again, _ := readFD(fd, b[:])
+	return again
 }
 
 // ackedFD returns TCP_INFO's tcpi_bytes_acked, which counts the SYN as one.

@@ -165,6 +165,9 @@ func (c *cancel) reset() {
 // Every error is an *upstreamError. After an answer the caller owes the exchange
 // a finish or a close.
 func (o *origin) roundTrip(cn *cancel, head, body []byte, d deadlines) (*exchange, error) {
+	if cause := cn.Err(); cause != nil {
+		return nil, &upstreamError{Op: "dial", Canceled: true, Err: cause}
+	}
 	if u := o.take(time.Now()); u != nil {
 		if cause := cn.attach(u.c); cause != nil {
 			u.close()
@@ -331,7 +334,8 @@ func (x *exchange) Headers() iter.Seq2[[]byte, []byte] {
 	return x.h.All()
 }
 
-// contentLength is the length of the body if it is known beforehand, else -1.
+// contentLength is how much of the body is still to come, or -1 if only its end
+// will tell.
 func (x *exchange) contentLength() int64 {
 	switch x.body {
 	case bodyLength, bodyNone:

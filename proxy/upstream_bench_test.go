@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // benchBackend answers every request with the same writes, and does as little
@@ -62,46 +60,24 @@ func BenchmarkRoundTripJSON(b *testing.B) {
 	wire := []byte(benchHead + "content-length: " + strconv.Itoa(len(answer)) + "\r\n\r\n" + string(answer))
 	head, body := benchRequest()
 
-	b.Run("origin", func(b *testing.B) {
-		o := newOrigin(originConfig{Scheme: "http", Addr: benchBackend(b, wire)})
-		defer o.close()
-		var cn cancel
-		var dst []byte
-		b.ReportAllocs()
-		for b.Loop() {
-			l := benchLimit
-			l.Total = time.Now().Add(time.Hour)
-			x, err := o.roundTrip(&cn, head, body, l)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if dst, err = x.readAll(dst[:0], 1<<20); err != nil || len(dst) != len(answer) {
-				b.Fatal(len(dst), err)
-			}
-			x.finish(true)
-			cn.reset()
+	o := newOrigin(originConfig{Scheme: "http", Addr: benchBackend(b, wire)})
+	defer o.close()
+	var cn cancel
+	var dst []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		l := benchLimit
+		l.Total = time.Now().Add(time.Hour)
+		x, err := o.roundTrip(&cn, head, body, l)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
-
-	// What it replaces, for comparison.
-	b.Run("HostClient", func(b *testing.B) {
-		hc := &fasthttp.HostClient{Addr: benchBackend(b, wire)}
-		defer hc.CloseIdleConnections()
-		var req fasthttp.Request
-		var resp fasthttp.Response
-		b.ReportAllocs()
-		for b.Loop() {
-			req.Header.SetMethod("POST")
-			req.SetRequestURI("http://127.0.0.1:8000/v1/chat/completions")
-			req.Header.SetContentType("application/json")
-			req.SetBodyRaw(body)
-			if err := hc.DoTimeout(&req, &resp, 10*time.Minute); err != nil || len(resp.Body()) != len(answer) {
-				b.Fatal(err)
-			}
-			req.Reset()
-			resp.Reset()
+		if dst, err = x.readAll(dst[:0], 1<<20); err != nil || len(dst) != len(answer) {
+			b.Fatal(len(dst), err)
 		}
-	})
+		x.finish(true)
+		cn.reset()
+	}
 }
 
 // BenchmarkRoundTripStream reads a stream of 64 events, each a chunk and a write

@@ -197,8 +197,10 @@ func (u *upstreamConn) send(head, body []byte) (n int64, err error) {
 // unacknowledged reports whether it is certain that of what was sent since the
 // count stood at before, not one byte has reached the peer's kernel. The caller
 // must know that the peer's FIN was received before it asks: the FIN carries the
-// peer's last acknowledgement, whereas a reset does not count for one, so that
-// after a reset alone a request that was read and run can look like this too.
+// peer's last acknowledgement, whereas that of a reset does not count, so that
+// after a reset alone a request that was read and run looks like this too. And
+// a peer that has closed can read no more (one that only shut down its writing
+// could, but never answer).
 func (u *upstreamConn) unacknowledged(before uint64) bool {
 	if !u.acks {
 		return false

@@ -435,6 +435,28 @@ func TestResponsesRefused(t *testing.T) {
 	}
 }
 
+func TestAnswerToHEADHasNoBody(t *testing.T) {
+	b := newBackend(t, "tcp", func(c *backendConn) {
+		for c.request() {
+			c.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		}
+	})
+	o := b.origin(t)
+	for range 2 {
+		x, err := o.roundTrip(nil, []byte("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"), nil, testLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := drain(x); body != "" || err != io.EOF || string(x.Header("Content-Length")) != "5" {
+			t.Errorf("got %q, %v", body, err)
+		}
+		x.finish(true)
+	}
+	if n := b.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func TestHeadLimitIsExact(t *testing.T) {
 	head := "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"
 	b := newBackend(t, "tcp", func(c *backendConn) {

@@ -17,6 +17,7 @@ type chunk struct {
 	err       []byte // raw, nil if absent or null
 	usage     Usage
 	hasUsage  bool
+	pad       chunkText // OpenAI's obfuscation, which is of random length
 
 	choice
 	tools []toolDelta // of the choice; kept apart because its memory is reused
@@ -32,16 +33,17 @@ type choice struct {
 	whole                     bool // a message, not a delta
 	lost                      bool // content that is no text
 	audio                     bool
-	textFrom, textTo          int // where the text stands, if it is one plain string
 	hasDelta                  bool
 }
 
 // chunkText is a decoded string. lead is the low surrogate it began with and
 // tail the high one it ended with, if those lacked their partners; each stands
-// as U+FFFD in b.
+// as U+FFFD in b. If it is one string of the document, doc[from:to] is what
+// stands between its quotes.
 type chunkText struct {
 	b          []byte
 	lead, tail uint16
+	from, to   int
 }
 
 // toolDelta is a piece of a tool call.
@@ -94,6 +96,8 @@ func (d *completionDecoder) parse(data []byte) error {
 			d.parseUsage()
 		case "error":
 			c.err = d.truthy(c.err)
+		case "obfuscation":
+			c.pad = d.string()
 		}
 	}
 	return j.End()
@@ -204,6 +208,8 @@ func (d *completionDecoder) parseMessage(isWhole bool) {
 	// Servers in transition write their reasoning under both names.
 	if len(c.reasoning.b) == 0 {
 		c.reasoning = reasoning
+	} else if len(reasoning.b) > 0 {
+		c.reasoning.to = 0
 	}
 	if any {
 		c.whole, c.hasDelta = isWhole, !isWhole
@@ -218,25 +224,26 @@ func (d *completionDecoder) string() chunkText {
 	}
 	from := d.dec.Offset()
 	s, _ := d.dec.Str()
-	t := chunkText{b: s}
+	t := chunkText{b: s, from: from + 1, to: d.dec.Offset() - 1}
 	if len(s) >= 3 && (s[0] == 0xef || s[len(s)-1] == 0xbd) {
 		t.surrogates(d.doc[from:d.dec.Offset()])
 	}
 	return t
 }
 
+var replacement = []byte("\uFFFD")
+
 // surrogates looks at the text as it was written for half a pair at its ends.
 func (t *chunkText) surrogates(raw []byte) {
-	const fffd = "\uFFFD"
 	if len(raw) < 8 {
 		return
 	}
-	if bytes.HasPrefix(t.b, []byte(fffd)) {
+	if bytes.HasPrefix(t.b, replacement) {
 		if u := escapedUnit(raw[1:7]); u >= 0xdc00 && u < 0xe000 {
 			t.lead = u
 		}
 	}
-	if bytes.HasSuffix(t.b, []byte(fffd)) {
+	if bytes.HasSuffix(t.b, replacement) {
 		if u := escapedUnit(raw[len(raw)-7 : len(raw)-1]); u >= 0xd800 && u < 0xdc00 {
 			t.tail = u
 		}
@@ -268,12 +275,9 @@ func escapedUnit(b []byte) uint16 {
 // components are objects).
 func (d *completionDecoder) parseContent() {
 	j, c := &d.dec, &d.c
-	c.textFrom, c.textTo = 0, 0
 	switch j.Kind() {
 	case jsonx.String:
-		c.textFrom = j.Offset() + 1
 		c.text = d.string()
-		c.textTo = j.Offset() - 1
 	case jsonx.Array, jsonx.Object:
 		d.joined, d.thought = d.joined[:0], d.thought[:0]
 		if j.Kind() == jsonx.Object {
@@ -423,40 +427,4 @@ func (d *completionDecoder) detail(name string, to *int64) {
 			d.count(to)
 		}
 	}
-}
-
-// chunkShape is a plain text chunk without its text. Nearly every chunk of a
-// stream repeats all bytes of the one before but those of the text, so that
-// comparing them is as good as parsing them.
-type chunkShape struct {
-	before, after []byte // before ends, and after begins, with a quote
-	ok            bool
-}
-
-// text returns the text of a chunk that is of the shape. Text with escapes is
-// left to the parser.
-func (s *chunkShape) text(data []byte) ([]byte, bool) {
-	if len(data) < len(s.before)+len(s.after) || !bytes.HasSuffix(data, s.after) || !bytes.HasPrefix(data, s.before) {
-		return nil, false
-	}
-	text := data[len(s.before) : len(data)-len(s.after)]
-	for _, c := range text {
-		if c < 0x20 || c == '"' || c == '\\' {
-			return nil, false
-		}
-	}
-	return text, true
-}
-
-// remember takes the shape of the chunk c of data, if it has one.
-func (s *chunkShape) remember(c *chunk, data []byte, inText bool) {
-	if !inText || c.textTo <= c.textFrom || c.whole || c.others || c.lost || c.audio || c.hasUsage || len(c.finish) > 0 ||
-		c.logprobs != nil || c.refusalLogprobs != nil || c.annotations != nil || len(c.tools) > 0 || len(c.reasoning.b) > 0 || len(c.refusal.b) > 0 ||
-		c.err != nil {
-		s.ok = false
-		return
-	}
-	s.before = append(s.before[:0], data[:c.textFrom]...)
-	s.after = append(s.after[:0], data[c.textTo:]...)
-	s.ok = true
 }

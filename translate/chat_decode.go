@@ -31,12 +31,10 @@ var (
 // It takes what is in the field, not only what OpenAI sends. A chat answer is
 // one message, whatever it holds: every block has Msg 0.
 type completionDecoder struct {
-	s   *Setup
-	dec jsonx.Dec
-	doc []byte // what dec reads
-	c   chunk
-	// like is the last plain text chunk: all but the text of the next one is
-	// usually the same bytes.
+	s    *Setup
+	dec  jsonx.Dec
+	doc  []byte // what dec reads
+	c    chunk
 	like chunkShape
 
 	strict     bool // finish_reason is insisted on
@@ -101,8 +99,13 @@ func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
 	}
 	data := f.Data
 	if d.like.ok && f.Event == nil {
-		if text, ok := d.like.text(data); ok {
-			d.say(out, BlockText, chunkText{b: text}, nil)
+		if text := d.like.text(data); text != nil {
+			if d.like.says == BlockToolCall {
+				d.like.tool.args.b = text
+				d.toolDelta(out, &d.like.tool)
+			} else {
+				d.say(out, d.like.says, chunkText{b: text}, nil)
+			}
 			return
 		}
 	}
@@ -146,7 +149,7 @@ func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
 	if !d.ended && c.hasUsage {
 		d.tellUsage(out)
 	}
-	d.like.remember(c, data, d.cur >= 0 && d.curType == BlockText && d.half == 0)
+	d.like.remember(c, data)
 }
 
 // Keep implements FrameFilter.
@@ -413,7 +416,6 @@ func (d *completionDecoder) closeCur(out Sink, status endOf) {
 	}
 	d.end(out, d.cur, status)
 	d.cur = -1
-	d.like.ok = false
 }
 
 func (d *completionDecoder) end(out Sink, index int, status endOf) {

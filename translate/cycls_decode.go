@@ -48,19 +48,6 @@ type cyclsSlot struct {
 	b    []byte
 }
 
-// cyclsCall is a tool call of the agent, announced by a step. It stays in the
-// list after its end, so that its completion is not taken for another call.
-type cyclsCall struct {
-	id   string
-	name string
-	at   int
-	open bool
-	args jsonx.Scanner
-}
-
-// cyclsMaxCalls is how many calls are remembered; a run has a few dozen.
-const cyclsMaxCalls = 256
-
 // cyclsHeld is an error callout that is a failure if the stream ends now.
 type cyclsHeld struct {
 	held               bool
@@ -101,7 +88,9 @@ func (d *cyclsDecoder) Frame(f *sse.Frame, out Sink) {
 		d.finish(out)
 		return
 	}
-	d.component(data, out)
+	if !d.plain(data, out) {
+		d.component(data, out)
+	}
 }
 
 // End implements Decoder. [DONE] has always ended what is whole: before .127
@@ -134,7 +123,7 @@ func (d *cyclsDecoder) JSON(body []byte, out Sink) {
 		})
 	case content.Type == gjson.String:
 		d.start(out, "")
-		d.say(out, BlockText, d.valid([]byte(content.Str)))
+		d.say(out, BlockText, cyclsValid([]byte(content.Str)))
 	case doc.Get("detail").Type == gjson.String:
 		d.fail(InBand(0, "", doc.Get("detail").Str), out)
 	default:
@@ -177,6 +166,37 @@ func (d *cyclsDecoder) read(data []byte) error {
 	return dec.End()
 }
 
+// cyclsWithoutNaN makes JSON of what Python's json.dumps writes for numbers that
+// JSON does not have: a table made of a data frame is full of them. It returns
+// nil if there are none.
+func cyclsWithoutNaN(data []byte) []byte {
+	var dst []byte
+	from, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+		case c == 'N' || c == 'I' || c == '-':
+			for _, word := range [...]string{"NaN", "Infinity", "-Infinity"} {
+				if bytes.HasPrefix(data[i:], []byte(word)) {
+					dst = append(append(dst, data[from:i]...), "null"...)
+					i += len(word) - 1
+					from = i + 1
+					break
+				}
+			}
+		}
+	}
+	if dst == nil {
+		return nil
+	}
+	return append(dst, data[from:]...)
+}
+
 func (d *cyclsDecoder) has(f cyclsField) bool { return d.have>>f&1 != 0 }
 
 // str is a member's text, nil if it is absent or no string.
@@ -184,7 +204,7 @@ func (d *cyclsDecoder) str(f cyclsField) []byte {
 	if !d.has(f) || d.fields[f].kind != jsonx.String {
 		return nil
 	}
-	return d.valid(d.fields[f].b)
+	return cyclsValid(d.fields[f].b)
 }
 
 // value is a member as text: what is no string counts as its JSON text, since
@@ -194,19 +214,56 @@ func (d *cyclsDecoder) value(f cyclsField) []byte {
 	if !d.has(f) || d.fields[f].kind == jsonx.Null {
 		return nil
 	}
-	return d.valid(d.fields[f].b)
+	return cyclsValid(d.fields[f].b)
 }
 
-// valid makes text UTF-8.
-func (d *cyclsDecoder) valid(b []byte) []byte {
+// cyclsValid makes text UTF-8.
+func cyclsValid(b []byte) []byte {
 	if utf8.Valid(b) {
 		return b
 	}
 	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
 }
 
+// The beginnings of nearly all events, to the letter as Python's json.dumps
+// writes them.
+var (
+	cyclsTextHead     = []byte(`{"type": "text", "text": `)
+	cyclsThinkingHead = []byte(`{"type": "thinking", "thinking": `)
+)
+
+// plain decodes an event that is nothing but a piece of text or thinking in the
+// server's own spelling, and reports whether it was one. It does in one look
+// what component does member by member.
+func (d *cyclsDecoder) plain(data []byte, out Sink) bool {
+	if !d.started || d.held.held || data[len(data)-1] != '}' {
+		return false
+	}
+	typ, head := BlockText, len(cyclsTextHead)
+	switch {
+	case bytes.HasPrefix(data, cyclsTextHead):
+	case bytes.HasPrefix(data, cyclsThinkingHead):
+		typ, head = BlockReasoning, len(cyclsThinkingHead)
+	default:
+		return false
+	}
+	text, ok := jsonx.Unquote(d.text[:0], data[head:len(data)-1])
+	if !ok {
+		return false
+	}
+	d.text = text
+	d.say(out, typ, cyclsValid(text))
+	return true
+}
+
 func (d *cyclsDecoder) component(data []byte, out Sink) {
-	if err := d.read(data); err != nil {
+	err := d.read(data)
+	if err != nil {
+		if data = cyclsWithoutNaN(data); data != nil {
+			err = d.read(data)
+		}
+	}
+	if err != nil {
 		d.fail(Unreadable(err), out)
 		return
 	}
@@ -365,19 +422,19 @@ func (d *cyclsDecoder) code(out Sink, data []byte) {
 func (d *cyclsDecoder) table(out Sink, data []byte) {
 	switch {
 	case d.has(cyHeaders):
-		d.beginTable(out, tableHeaders(d.valid(d.fields[cyHeaders].b), d.fields[cyHeaders].kind))
+		d.beginTable(out, tableHeaders(cyclsValid(d.fields[cyHeaders].b), d.fields[cyHeaders].kind))
 	case !d.has(cyRow) && !d.has(cyRows):
 		d.data(out, []byte("table"), data)
 		return
 	}
 	if d.has(cyRows) && d.fields[cyRows].kind == jsonx.Array {
-		gjson.Parse(viewString(d.valid(d.fields[cyRows].b))).ForEach(func(_, row gjson.Result) bool {
+		gjson.Parse(viewString(cyclsValid(d.fields[cyRows].b))).ForEach(func(_, row gjson.Result) bool {
 			d.row(out, viewBytes(row.Raw), row.IsArray())
 			return true
 		})
 	}
 	if d.has(cyRow) {
-		d.row(out, d.valid(d.fields[cyRow].b), d.fields[cyRow].kind == jsonx.Array)
+		d.row(out, cyclsValid(d.fields[cyRow].b), d.fields[cyRow].kind == jsonx.Array)
 	}
 }
 
@@ -506,133 +563,12 @@ func (d *cyclsDecoder) status(out Sink, data []byte) {
 	d.end(out, at, StatusComplete)
 }
 
-// step is a line of progress, or, with an id or a tool's name, a call that the
-// agent runs: announced, filled by step_arg (.128 and newer), completed by a
-// step that has a result (.141 and newer). The stored form has all in one.
-func (d *cyclsDecoder) step(out Sink, data []byte) {
-	id, label, tool := d.str(cyID), d.value(cyStep), d.str(cyToolName)
-	if len(id) == 0 && len(tool) == 0 {
-		if len(label) == 0 {
-			d.data(out, []byte("step"), data)
-			return
-		}
-		d.block = Block{Type: BlockStep, Name: viewString(label)}
-		at := d.begin(out)
-		d.emit(out, at, d.value(cyData)) // older themes
-		d.emit(out, at, d.value(cyResult))
-		d.end(out, at, StatusComplete)
-		return
-	}
-	if len(tool) == 0 {
-		tool = label
-	}
-	c := d.call(id)
-	if c == nil && len(tool) > 0 {
-		c = d.beginCall(out, id, tool)
-	}
-	args := d.value(cyArgs)
-	if args == nil {
-		args = d.value(cyData)
-	}
-	if c != nil && c.open && len(args) > 0 {
-		c.args.Write(args)
-		d.emit(out, c.at, args)
-	}
-	if !d.has(cyOK) && !d.has(cyResult) {
-		return
-	}
-	if c != nil {
-		d.endCall(out, c)
-	}
-	d.block = Block{Type: BlockToolResult, Ran: true, CallID: viewString(id)}
-	if c != nil {
-		d.block.CallID, d.block.Name = c.id, c.name
-	}
-	status := StatusComplete
-	if d.has(cyOK) && string(d.fields[cyOK].b) == "false" {
-		d.block.IsError, status = true, StatusFailed
-	}
-	at := d.begin(out)
-	d.emit(out, at, d.value(cyResult))
-	d.end(out, at, status)
-}
-
-// call finds a call by its id, nil if it is not known.
-func (d *cyclsDecoder) call(id []byte) *cyclsCall {
-	for i := len(d.calls) - 1; i >= 0; i-- {
-		if d.calls[i].id == string(id) {
-			return &d.calls[i]
-		}
-	}
-	return nil
-}
-
-func (d *cyclsDecoder) beginCall(out Sink, id, name []byte) *cyclsCall {
-	if len(d.calls) >= cyclsMaxCalls {
-		d.endCall(out, &d.calls[0])
-		d.calls = append(d.calls[:0], d.calls[1:]...)
-	}
-	c := cyclsCall{id: string(id), name: string(name), open: true}
-	if c.id == "" {
-		c.id = d.s.ID("call_", d.next)
-	}
-	d.block = Block{Type: BlockToolCall, Ran: true, Name: c.name, CallID: c.id}
-	c.at = d.begin(out)
-	d.calls = append(d.calls, c)
-	return &d.calls[len(d.calls)-1]
-}
-
-func (d *cyclsDecoder) endCall(out Sink, c *cyclsCall) {
-	if c.open {
-		c.open = false
-		d.end(out, c.at, StatusComplete)
-	}
-}
-
-func (d *cyclsDecoder) stepArg(out Sink) {
-	args := d.value(cyDelta)
-	c := d.call(d.str(cyID))
-	switch {
-	case len(args) == 0:
-	case c == nil || !c.open:
-		d.s.Ledger.Note("step_arg")
-	default:
-		c.args.Write(args)
-		d.emit(out, c.at, args)
-	}
-}
-
-// toolCall is a generic call. A Cycls agent has no way to ask its client to run
-// a tool, so it has run, unless the client offered a tool of that name.
-func (d *cyclsDecoder) toolCall(out Sink, data []byte) {
-	name := d.str(cyTool)
-	if len(name) == 0 {
-		d.data(out, []byte("tool_call"), data)
-		return
-	}
-	id := d.str(cyID)
-	if len(id) == 0 {
-		d.text = d.s.AppendID(d.text[:0], "call_", d.next)
-		id = d.text
-	}
-	ran := d.s.Request == nil || !d.s.Request.OffersTool(viewString(name))
-	d.clientCalls = d.clientCalls || !ran
-	d.block = Block{Type: BlockToolCall, Name: viewString(name), CallID: viewString(id), Ran: ran}
-	at := d.beginContent(out)
-	args := d.value(cyArgs)
-	if args == nil {
-		args = []byte("{}")
-	}
-	d.emit(out, at, args)
-	d.end(out, at, StatusComplete)
-}
-
 // data carries a component without a neutral meaning whole: ui, sources,
 // canvas, usage, and whatever an agent made up.
 func (d *cyclsDecoder) data(out Sink, name, data []byte) {
-	d.block = Block{Type: BlockData, Name: viewString(d.valid(name))}
+	d.block = Block{Type: BlockData, Name: viewString(cyclsValid(name))}
 	at := d.begin(out)
-	d.emit(out, at, d.valid(data))
+	d.emit(out, at, cyclsValid(data))
 	d.end(out, at, StatusComplete)
 }
 

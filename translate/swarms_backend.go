@@ -109,10 +109,11 @@ type swarmsRequest struct {
 	system   []byte
 	lines    []swarmsLine
 	images   []string
-	toolList []byte // elements
-	config   []byte // members of agent_config, each after a comma
-	args     []byte // members of llm_args, each after a comma
-	top      []byte // members of the request, each after a comma
+	names    map[string]string // of the tools called, by call id
+	toolList []byte            // elements
+	config   []byte            // members of agent_config, each after a comma
+	args     []byte            // members of llm_args, each after a comma
+	top      []byte            // members of the request, each after a comma
 }
 
 // swarmsLine is one entry of the history; the last one may become the task.
@@ -187,6 +188,10 @@ func (e *swarmsRequest) turn(t *Turn, images bool) *Error {
 			said = true
 		case BlockToolCall:
 			e.r.Ledger.Drop(swarmsPlace(b, t))
+			if e.names == nil {
+				e.names = map[string]string{}
+			}
+			e.names[b.CallID] = b.Name
 			text = appendSwarmsCall(paragraph(text), b)
 			said, markdown = true, true
 		case BlockToolResult:
@@ -242,7 +247,7 @@ func appendSwarmsCall(dst []byte, b *Block) []byte {
 // result tells a tool's result in words.
 func (e *swarmsRequest) result(dst []byte, b *Block, t *Turn) ([]byte, *Error) {
 	dst = append(dst, '[')
-	dst = append(dst, firstOf(b.Name, callName(e.r, b.CallID), "the tool")...)
+	dst = append(dst, firstOf(b.Name, e.names[b.CallID], "the tool")...)
 	if b.IsError {
 		dst = append(dst, " failed: "...)
 	} else {

@@ -43,6 +43,7 @@ func BenchmarkSwarmsStream(b *testing.B) {
 		"event: usage\ndata: {\"input_tokens\": 45, \"output_tokens\": 120, \"total_tokens\": 165}\n\n" +
 		"event: end\ndata: {\"complete\": true}\n\nevent: done\ndata: {}\n\n")
 	var buf []byte
+	var f sse.Frame
 	b.ReportAllocs()
 	b.SetBytes(int64(len(stream)))
 	for b.Loop() {
@@ -51,7 +52,11 @@ func BenchmarkSwarmsStream(b *testing.B) {
 		dec, out := swarmsProtocol.NewDecoder(s), stages(s, &swarmsProtocol, sink)
 		var r sse.Reader
 		r.Feed(stream)
-		for f, ok := r.Next(); ok; f, ok = r.Next() {
+		for {
+			var ok bool
+			if f, ok = r.Next(); !ok {
+				break
+			}
 			dec.Frame(&f, out)
 		}
 		dec.End(nil, out)

@@ -45,10 +45,13 @@ type swarmsDecoder struct {
 	agents   int // that the metadata announced
 	speakers []swarmsSpeaker
 	calls    []swarmsCall
-	held     int // bytes of calls that may be the client's
-	blocks   int // indexes used
-	msgs     int // ordinals used
-	part     int // of the call told last, plus one
+	byID     map[string]int // the latest of those of one id
+	settled  int            // calls before it ran
+	due      int            // calls before it have results
+	held     int            // bytes of calls that may be the client's
+	blocks   int            // indexes used
+	msgs     int            // ordinals used
+	part     int            // of the call told last, plus one
 	usage    Usage
 	joined   []byte // scratch
 }
@@ -66,11 +69,13 @@ type swarmsSpeaker struct {
 type swarmsCall struct {
 	id, name, args string
 	author         string
-	told           bool // the sink has it
 	held           bool // waits for the end of the stream: it may be the client's
 	ran            bool // a result followed
-	resulted       bool // and was told
+	resulted       bool // which was this call's own
 }
+
+// swarmsCrowd is how many speakers are told apart.
+const swarmsCrowd = 256
 
 // swarmsFrame is what one frame says, as far as the steady state needs it.
 type swarmsFrame struct {
@@ -286,9 +291,10 @@ func (d *swarmsDecoder) identify(doc gjson.Result) {
 			d.id = clone(v.String())
 		}
 	}
-	stamp := doc.Get("timestamp").String()
-	if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
-		d.created = max(t.Unix(), 0)
+	if stamp := doc.Get("timestamp"); stamp.Type == gjson.String {
+		if t, err := time.Parse(time.RFC3339Nano, stamp.String()); err == nil {
+			d.created = max(t.Unix(), 0)
+		}
 	}
 }
 
@@ -397,6 +403,9 @@ func (d *swarmsDecoder) speaker(agent []byte) *swarmsSpeaker {
 			return &d.speakers[i]
 		}
 	}
+	if len(d.speakers) == swarmsCrowd { // the last one speaks for all others
+		return &d.speakers[swarmsCrowd-1]
+	}
 	d.speakers = append(d.speakers, swarmsSpeaker{name: string(agent), ordinal: len(d.speakers) + 1})
 	return &d.speakers[len(d.speakers)-1]
 }
@@ -460,7 +469,7 @@ func (d *swarmsDecoder) hold(calls []swarmsCall, author string, out Sink) {
 		} else {
 			msg = d.tell(&c, true, msg, out)
 		}
-		d.calls = append(d.calls, c)
+		d.know(c)
 	}
 	if d.held > MaxAnswer {
 		d.fail(Unreadable(errSwarmsHeld), out)
@@ -479,7 +488,6 @@ func (d *swarmsDecoder) tell(c *swarmsCall, ran bool, msg int, out Sink) int {
 		d.msgs++
 		d.part = 0
 	}
-	c.told = true
 	b := Block{Type: BlockToolCall, Name: c.name, CallID: c.id, Ran: ran}
 	if !ran {
 		d.called = true
@@ -510,32 +518,67 @@ func (d *swarmsDecoder) emit(b *Block, text string, msg, part int, author string
 	out.Event(&Event{Kind: EventBlockEnd, Index: i})
 }
 
-// result takes the result of a call that the backend ran: the one of that id,
-// else, where results have none, all calls before it.
+// result takes a result: the backend ran the call.
 func (d *swarmsDecoder) result(id, text, author string, out Sink) {
-	var of *swarmsCall
-	msg := -1
-	for i := range d.calls {
-		c := &d.calls[i]
-		if id != "" && c.id != id || !c.told && !c.held {
-			continue
+	d.tellResult(d.settle(id, out), id, text, author, out)
+}
+
+// settle notes that calls ran whose result has come: the one of that id, else,
+// where results have none, all before it. It returns the call that the result
+// belongs to, -1 if there is none. Calls that were held are told.
+func (d *swarmsDecoder) settle(id string, out Sink) int {
+	of, msg := -1, -1
+	if id != "" {
+		i, known := d.byID[id]
+		if !known {
+			return -1
 		}
-		c.ran = true
-		if c.held {
-			c.held = false
-			msg = d.tell(c, true, msg, out)
+		d.ran(i, msg, out)
+		of = i
+	} else {
+		for ; d.settled < len(d.calls); d.settled++ {
+			msg = d.ran(d.settled, msg, out)
 		}
-		if of == nil && !c.resulted {
-			of = c
+		for d.due < len(d.calls) && d.calls[d.due].resulted {
+			d.due++
+		}
+		if d.due < len(d.calls) {
+			of = d.due
 		}
 	}
+	if of >= 0 {
+		d.calls[of].resulted = true
+	}
+	return of
+}
+
+// ran notes that a call ran, and tells it if it was held.
+func (d *swarmsDecoder) ran(i, msg int, out Sink) int {
+	c := &d.calls[i]
+	c.ran = true
+	if c.held {
+		c.held = false
+		msg = d.tell(c, true, msg, out)
+	}
+	return msg
+}
+
+func (d *swarmsDecoder) tellResult(call int, id, text, author string, out Sink) {
 	b := Block{Type: BlockToolResult, CallID: clone(id), Ran: true}
-	if of != nil {
-		of.resulted = true
-		b.CallID, b.Name = of.id, of.name
+	if call >= 0 {
+		b.CallID, b.Name = d.calls[call].id, d.calls[call].name
 	}
 	d.msgs++
 	d.emit(&b, text, d.msgs-1, 0, author, PhaseNone, out)
+}
+
+// know adds a call to those seen.
+func (d *swarmsDecoder) know(c swarmsCall) {
+	if d.byID == nil {
+		d.byID = map[string]int{}
+	}
+	d.byID[c.id] = len(d.calls)
+	d.calls = append(d.calls, c)
 }
 
 // tokens takes the counts of a usage object: the current names, and the one
@@ -695,12 +738,13 @@ type swarmsEntry struct {
 	calls  []int // in swarmsDecoder.calls
 	result bool
 	callID string
+	of     int // the call that a result belongs to, in swarmsDecoder.calls
 }
 
 // outputs tells the entries of a JSON answer. Where several texts stand, the
 // last one is the answer, those before it are commentary.
 func (d *swarmsDecoder) outputs(v gjson.Result, out Sink) {
-	entries := d.entries(v)
+	entries := d.entries(v, out)
 	texts := 0
 	for i := range entries {
 		if len(entries[i].calls) == 0 && !entries[i].result {
@@ -716,7 +760,7 @@ func (d *swarmsDecoder) outputs(v gjson.Result, out Sink) {
 		}
 		switch {
 		case en.result:
-			d.result(en.callID, en.text, author, out)
+			d.tellResult(en.of, en.callID, en.text, author, out)
 		case len(en.calls) > 0:
 			msg := -1
 			for _, n := range en.calls {
@@ -742,7 +786,7 @@ func (d *swarmsDecoder) outputs(v gjson.Result, out Sink) {
 // entries reads the outputs: a list of entries or of texts, one entry, a text.
 // The prompts among them are left out, and calls that a result follows are
 // marked.
-func (d *swarmsDecoder) entries(v gjson.Result) []swarmsEntry {
+func (d *swarmsDecoder) entries(v gjson.Result, out Sink) []swarmsEntry {
 	var list []swarmsEntry
 	add := func(v gjson.Result) {
 		en := swarmsEntry{}
@@ -762,14 +806,10 @@ func (d *swarmsDecoder) entries(v gjson.Result) []swarmsEntry {
 			if en.text == "" && !en.result {
 				return
 			}
-			list = append(list, en)
 			if en.result {
-				for i := range d.calls {
-					if c := &d.calls[i]; en.callID == "" || c.id == en.callID {
-						c.ran = true
-					}
-				}
+				en.of = d.settle(en.callID, out)
 			}
+			list = append(list, en)
 			return
 		}
 		for _, c := range calls {
@@ -777,7 +817,7 @@ func (d *swarmsDecoder) entries(v gjson.Result) []swarmsEntry {
 				c.id = d.setup.ID("call_", len(d.calls))
 			}
 			en.calls = append(en.calls, len(d.calls))
-			d.calls = append(d.calls, c)
+			d.know(c)
 		}
 		list = append(list, en)
 	}
@@ -825,13 +865,14 @@ func swarmsContent(v gjson.Result) string {
 	case !v.IsArray():
 		return v.Raw
 	}
-	text, ok := "", true
+	var text []byte
+	ok := true
 	v.ForEach(func(_, p gjson.Result) bool {
 		switch t := p.Get("text"); {
 		case p.Type == gjson.String:
-			text += p.String()
+			text = append(text, p.String()...)
 		case p.IsObject() && t.Type == gjson.String:
-			text += t.String()
+			text = append(text, t.String()...)
 		default:
 			ok = false
 		}
@@ -840,7 +881,7 @@ func swarmsContent(v gjson.Result) string {
 	if !ok {
 		return v.Raw
 	}
-	return text
+	return viewString(text)
 }
 
 // swarmsCalls reads a content that is a list of tool calls, as such, as the text

@@ -64,7 +64,6 @@ func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	answerSwarmsCalls(r)
 	for i := range r.Turns {
 		if r.Turns[i].Role != RoleSystem {
 			return r, nil
@@ -409,13 +408,14 @@ func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
 		return Invalid(At("history"), "'history' must be a list or an object of messages.")
 	}
 	var err *Error
+	h := swarmsHistory{r: r}
 	i := 0
 	history.ForEach(func(k, v gjson.Result) bool {
 		at := AtIndex("history", i)
 		i++
 		switch {
 		case v.IsObject():
-			err = decodeSwarmsEntry(r, v, at)
+			err = h.entry(v, at)
 		case v.Type == gjson.Null:
 		case v.Type == gjson.String && history.IsObject():
 			// The server of 2025 put such members before the task as "key:\nvalue".
@@ -426,14 +426,16 @@ func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
 		}
 		return err == nil
 	})
+	h.close()
 	return err
 }
 
-// decodeSwarmsEntry reads one {role, content}. The documents know the roles
+// entry reads one {role, content}. The documents know the roles
 // user and assistant; the entries of an answer, which clients send back, carry
 // the agent's name instead, and its tool calls in the place of a text. A role
 // "tool", which the vendor lacks, brings the result of such a call.
-func decodeSwarmsEntry(r *Request, v gjson.Result, at Path) *Error {
+func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
+	r := h.r
 	role, content := v.Get("role"), v.Get("content")
 	if role.Type != gjson.String {
 		p := at.Sub("role", -1)
@@ -450,13 +452,16 @@ func decodeSwarmsEntry(r *Request, v gjson.Result, at Path) *Error {
 	case strings.EqualFold(name, "assistant"):
 		t.Role = RoleAssistant
 	case swarmsIsTool(name):
-		if id := swarmsOpenCall(r, v.Get("tool_call_id").String()); id != "" && content.Type == gjson.String {
+		if content.Type != gjson.String {
+			t.Role, t.Author = RoleAssistant, name
+		} else if id := h.answer(v.Get("tool_call_id").String()); id == "" {
+			t.Role, t.Author = RoleAssistant, name
+		} else {
 			t.Role = RoleTool
 			t.Blocks = []Block{{Type: BlockToolResult, CallID: id, Text: content.String(), Path: p}}
 			r.Turns = append(r.Turns, t)
 			return nil
 		}
-		t.Role, t.Author = RoleAssistant, name
 	default:
 		t.Role, t.Author = RoleAssistant, name
 	}
@@ -482,6 +487,7 @@ func decodeSwarmsEntry(r *Request, v gjson.Result, at Path) *Error {
 	default:
 		return Invalid(p, "'%s' must be a string.", p)
 	}
+	h.know(&t)
 	r.Turns = append(r.Turns, t)
 	return nil
 }
@@ -496,40 +502,64 @@ func swarmsIsTool(role string) bool {
 	return strings.EqualFold(role, "tool") || strings.EqualFold(role, "tool executor") || strings.EqualFold(role, "function")
 }
 
-// swarmsOpenCall finds the call that a result answers: the one of that id, or,
-// without an id, the first that has no result yet. "" if there is none.
-func swarmsOpenCall(r *Request, id string) string {
-	for i := range r.Turns {
-		for j := range r.Turns[i].Blocks {
-			b := &r.Turns[i].Blocks[j]
-			if b.Type == BlockToolCall && (b.CallID == id || id == "" && !swarmsAnswered(r.Turns[i+1:], b.CallID)) {
-				return b.CallID
-			}
-		}
-	}
-	return ""
+// swarmsHistory reads the history. It keeps the tool calls in it, so that
+// results find theirs.
+type swarmsHistory struct {
+	r     *Request
+	calls []swarmsOpen
+	byID  map[string]int // the latest call of an id
+	due   int            // calls before it are answered
 }
 
-func swarmsAnswered(turns []Turn, id string) bool {
-	for i := range turns {
-		if turns[i].Role == RoleTool && turns[i].Blocks[0].CallID == id {
-			return true
-		}
-	}
-	return false
+// swarmsOpen is the place of a tool call.
+type swarmsOpen struct {
+	turn, block int
+	answered    bool
 }
 
-// answerSwarmsCalls makes text of the calls in the history that have no result:
-// clients of this protocol tell results in their next task, and other backends
-// refuse a call that stays open.
-func answerSwarmsCalls(r *Request) {
-	for i := range r.Turns {
-		for j := range r.Turns[i].Blocks {
-			b := &r.Turns[i].Blocks[j]
-			if b.Type == BlockToolCall && !swarmsAnswered(r.Turns[i+1:], b.CallID) {
-				text := appendSwarmsCall(nil, b)
-				*b = Block{Type: BlockText, Text: string(text), Path: b.Path}
-			}
+// answer finds the call that a result answers: the one of that id, or, without
+// an id, the first that has no result yet. "" if there is none.
+func (h *swarmsHistory) answer(id string) string {
+	i, ok := h.byID[id]
+	if id == "" {
+		for h.due < len(h.calls) && h.calls[h.due].answered {
+			h.due++
+		}
+		i, ok = h.due, h.due < len(h.calls)
+	}
+	if !ok || h.calls[i].answered {
+		return ""
+	}
+	h.calls[i].answered = true
+	return h.block(i).CallID
+}
+
+func (h *swarmsHistory) block(call int) *Block {
+	return &h.r.Turns[h.calls[call].turn].Blocks[h.calls[call].block]
+}
+
+// know notes the calls of the turn that comes next.
+func (h *swarmsHistory) know(t *Turn) {
+	for i := range t.Blocks {
+		if t.Blocks[i].Type != BlockToolCall {
+			continue
+		}
+		if h.byID == nil {
+			h.byID = map[string]int{}
+		}
+		h.byID[t.Blocks[i].CallID] = len(h.calls)
+		h.calls = append(h.calls, swarmsOpen{turn: len(h.r.Turns), block: i})
+	}
+}
+
+// close makes text of the calls that have no result: clients of this protocol
+// tell results in their next task, and other backends refuse a call that stays
+// open.
+func (h *swarmsHistory) close() {
+	for i := range h.calls {
+		if !h.calls[i].answered {
+			b := h.block(i)
+			*b = Block{Type: BlockText, Text: string(appendSwarmsCall(nil, b)), Path: b.Path}
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (a *Agents) Dial(_ context.Context, protocol string) (net.Conn, error) {
 		}
 		r = &running{
 			ln: fasthttputil.NewInmemoryListener(), done: make(chan struct{}),
-			server: &fasthttp.Server{Handler: h, NoDefaultServerHeader: true, MaxRequestBodySize: 64 << 20, CloseOnShutdown: true},
+			server: &fasthttp.Server{Handler: h, NoDefaultServerHeader: true, MaxRequestBodySize: 64 << 20, CloseOnShutdown: true, Logger: silence{}},
 		}
 		a.running[protocol] = r
 		go func() {
@@ -64,6 +64,12 @@ func (a *Agents) Dial(_ context.Context, protocol string) (net.Conn, error) {
 	}
 	return r.ln.Dial()
 }
+
+// silence takes fasthttp's messages: a client that left is no news.
+type silence struct{}
+
+// Printf implements fasthttp.Logger.
+func (silence) Printf(string, ...any) {}
 
 // Close stops the agents.
 func (a *Agents) Close() {
