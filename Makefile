@@ -30,7 +30,7 @@ golden: ## write the golden files of translate/ anew: read every difference
 	go test ./translate -run TestGolden -update
 
 docs: ## write the generated tables of the README anew
-	go test . -run TestReadme -update
+	go test . -run TestReadmeTables -update
 
 interop: ## real clients against real backends: needs Python and Node
 	interop/run

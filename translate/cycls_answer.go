@@ -137,7 +137,7 @@ func (w *cyclsParts) block(m *FoldMessage, b FoldBlock) {
 	case BlockToolCall:
 		if b.Ran {
 			w.begin("step")
-			w.text("step", b.Name)
+			w.text("step", firstOf(b.Title, b.Name))
 			w.member("id", b.CallID)
 			w.member("tool_name", b.Name)
 			w.member("args", b.Text)

@@ -1,6 +1,10 @@
 package translate
 
-import "github.com/dragoman-proxy/dragoman/internal/jsonx"
+import (
+	"bytes"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
 
 // cyclsCall is a tool call of the agent, announced by a step. It stays in the
 // list after its end, so that its completion is not taken for another call.
@@ -37,7 +41,7 @@ func (d *cyclsDecoder) step(out Sink, data []byte) {
 	}
 	c := d.call(id)
 	if c == nil && len(tool) > 0 {
-		c = d.beginCall(out, id, tool)
+		c = d.beginCall(out, id, tool, label)
 	}
 	args := d.value(cyArgs)
 	if args == nil {
@@ -76,7 +80,8 @@ func (d *cyclsDecoder) call(id []byte) *cyclsCall {
 	return nil
 }
 
-func (d *cyclsDecoder) beginCall(out Sink, id, name []byte) *cyclsCall {
+// beginCall opens a call; label is what the client shows for it.
+func (d *cyclsDecoder) beginCall(out Sink, id, name, label []byte) *cyclsCall {
 	if len(d.calls) >= cyclsMaxCalls {
 		d.endCall(out, &d.calls[0])
 		d.calls = append(d.calls[:0], d.calls[1:]...)
@@ -86,6 +91,9 @@ func (d *cyclsDecoder) beginCall(out Sink, id, name []byte) *cyclsCall {
 		c.id = d.s.ID("call_", d.next)
 	}
 	d.block = Block{Type: BlockToolCall, Ran: true, Name: c.name, CallID: c.id}
+	if !bytes.Equal(label, name) {
+		d.block.Title = viewString(label)
+	}
 	c.at = d.begin(out)
 	d.calls = append(d.calls, c)
 	return &d.calls[len(d.calls)-1]

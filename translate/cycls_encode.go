@@ -127,7 +127,7 @@ func (c *cyclsEncoder) start(dst []byte, e *Event) []byte {
 	case BlockToolCall:
 		if b.Ran {
 			dst = append(dst, `data: {"type": "step", "step": `...)
-			dst = jsonx.AppendStringS(dst, b.Name)
+			dst = jsonx.AppendStringS(dst, firstOf(b.Title, b.Name))
 			dst = appendCyclsMember(dst, "id", b.CallID)
 			dst = appendCyclsMember(dst, "tool_name", b.Name)
 			c.pre = append(c.pre, `data: {"type": "step_arg"`...)

@@ -123,7 +123,7 @@ func TestCyclsDecode(t *testing.T) {
 		block 0 tool_call name="lookup" call="call_`+cyclsSeed+`00" ran
 		delta 0 "{}"
 		end 0
-		block 1 tool_call name="grep" call="call_`+cyclsSeed+`01" ran
+		block 1 tool_call name="grep" call="call_`+cyclsSeed+`01" ran title="Searching"
 		end 1
 		finish stop`)
 	f("a completion that repeats the name is not another call", `

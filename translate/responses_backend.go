@@ -71,7 +71,7 @@ func (w *respWriter) instructions() {
 			} else {
 				w.b = append(w.b, `\n\n`...)
 			}
-			w.b = jsonx.AppendEscaped(w.b, appendBlockText(nil, &t.Blocks[j]))
+			w.b = jsonx.AppendEscaped(w.b, RenderBlock(nil, &t.Blocks[j]))
 		}
 	}
 	if open {
@@ -187,7 +187,11 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 		}
 		w.b = append(w.b, `{"type":"input_image","detail":`...)
 		w.b = jsonx.AppendStringS(w.b, firstOf(b.Detail, "auto"))
-		w.optional("image_url", b.URL)
+		url := b.URL
+		if url == "" && b.Data != "" {
+			url = "data:" + firstOf(b.MIME, "image/png") + ";base64," + b.Data
+		}
+		w.optional("image_url", url)
 		w.optional("file_id", b.FileID)
 		w.b = append(w.b, '}')
 	case BlockFile:
@@ -218,7 +222,7 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 			kind = "output_text"
 		}
 		w.b = append(append(append(w.b, `{"type":"`...), kind...), `","text":`...)
-		w.b = jsonx.AppendString(w.b, appendBlockText(nil, b))
+		w.b = jsonx.AppendString(w.b, RenderBlock(nil, b))
 		if output && len(b.Annotations) > 0 {
 			w.b = append(w.b, `,"annotations":[`...)
 			for i, a := range b.Annotations {

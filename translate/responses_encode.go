@@ -294,9 +294,9 @@ func (e *respEncoder) openCall(b *Block) {
 	e.added(`","status":"in_progress"}`)
 	e.textAt, e.blockAt = len(e.output), len(e.output)
 	if b.Custom {
-		e.deltas("response.custom_tool_call_input.delta", "", `"}`)
+		e.deltas("response.custom_tool_call_input.delta", "", `"`)
 	} else {
-		e.deltas("response.function_call_arguments.delta", "", `"}`)
+		e.deltas("response.function_call_arguments.delta", "", `"`)
 	}
 }
 
