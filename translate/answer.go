@@ -35,6 +35,7 @@ type Answer struct {
 	fold     *Fold
 	filter   FrameFilter
 	reader   sse.Reader
+	current  sse.Frame // a field, because its address goes to an interface and would escape for every frame
 	out      []byte
 	tap      Tap
 	through  bool
@@ -145,11 +146,11 @@ func (a *Answer) Feed(dst, p []byte) []byte {
 	a.out = dst
 	a.reader.Feed(p)
 	for {
-		f, ok := a.reader.Next()
-		if !ok {
+		var ok bool
+		if a.current, ok = a.reader.Next(); !ok {
 			break
 		}
-		a.frame(&f)
+		a.frame(&a.current)
 	}
 	if err := a.reader.Err(); err != nil {
 		a.breakOff(Unreadable(err))
@@ -204,9 +205,10 @@ func (a *Answer) End(dst []byte, cause *Error) []byte {
 	a.out = dst
 	if cause == nil && a.reader.Err() == nil {
 		// A last frame may lack its blank line. After a cut it is not whole.
-		if f, ok := a.reader.Flush(); ok {
+		var ok bool
+		if a.current, ok = a.reader.Flush(); ok {
 			n := len(a.out)
-			a.frame(&f)
+			a.frame(&a.current)
 			if a.through && len(a.out) > n {
 				// The client's parser needs the blank line.
 				a.out = append(a.out, "\n\n"...)

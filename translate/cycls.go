@@ -40,8 +40,6 @@ var cyclsProtocol = Protocol{
 	AsksStream: StreamAlways,
 	Query:      cyclsQuery,
 	Options: []Option{
-		{Name: "history", Values: []string{"messages"}, Default: "messages",
-			Doc: "How the conversation reaches the agent: messages sends the whole of it each time and no ?id=."},
 		{Name: "public_url",
 			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
 	},

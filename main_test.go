@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// TestMain lets the test binary be the program, so that signals and exit codes
+// are those of a real process.
+func TestMain(m *testing.M) {
+	if os.Getenv("DRAGOMAN_TEST_MAIN") == "1" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestShippedConfiguration loads config.yaml as it is.
+func TestShippedConfiguration(t *testing.T) {
+	t.Parallel()
+	conf, problems := config.Load("config.yaml", config.Options{
+		Protocols: translate.Names(), OptionCheck: translate.CheckOption,
+		Getenv: func(string) (string, bool) { return "", false },
+	})
+	if conf == nil || len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	served := map[string]bool{}
+	for _, a := range conf.Agents {
+		served[a.Protocol] = true
+	}
+	for _, name := range translate.Names() {
+		if !served[name] {
+			t.Errorf("no demo agent speaks %s", name)
+		}
+	}
+}
+
+// TestCommandLine pins exit codes and what is said where.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good.yaml", "agents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	bad := write("bad.yaml", "server:\n  lisen: 127.0.0.1:1\nagents:\n  - {name: a, protocol: chta, url: ftp://x}\n")
+	f := func(code int, out, errs string, args ...string) {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if got := run(args, &stdout, &stderr); got != code {
+			t.Errorf("%q: exit %d, want %d (%s%s)", args, got, code, &stdout, &stderr)
+		}
+		for _, w := range strings.Split(out, "|") {
+			if !strings.Contains(stdout.String(), w) {
+				t.Errorf("%q: %q is missing in stdout %q", args, w, &stdout)
+			}
+		}
+		for _, w := range strings.Split(errs, "|") {
+			if !strings.Contains(stderr.String(), w) {
+				t.Errorf("%q: %q is missing in stderr %q", args, w, &stderr)
+			}
+		}
+	}
+	f(0, "dragoman |go1", "", "version")
+	f(0, "1 agents", "", "check", "-config", good)
+	f(1, "", "bad.yaml:2: server.lisen|listen|bad.yaml:4: agents[0].protocol|agents[0].url", "check", "-config", bad)
+	f(1, "", "no-such.yaml", "check", "-config", filepath.Join(dir, "no-such.yaml"))
+	f(1, "", "bad.yaml:2", "-config", bad)
+	f(1, "", "agents[0]", "serve", "-agent", "support=cycls")
+	f(1, "", "-listen", "-config", good, "-listen", "0.0.0.0:1")
+	f(2, "", `unknown command "sreve"|Usage`, "sreve")
+	f(2, "", "unexpected|Usage", "serve", "extra")
+	f(2, "", "nonsense|Usage", "serve", "-nonsense")
+	f(2, "", "exclude each other", "serve", "-config", good, "-agent", "a=chat+http://127.0.0.1:1")
+	f(0, "Usage|cycls", "", "help")
+	f(0, "Usage", "", "serve", "-h")
+}
+
+// TestServeAndStop runs the program as a sidecar without a file and ends it with
+// SIGTERM.
+func TestServeAndStop(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "d.sock")
+	cmd := exec.Command(os.Args[0], "serve", "-agent", "it=chat+demo:chat", "-listen", "unix:"+socket) // #nosec G204 -- this test itself
+	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_MAIN=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	body := `{"model":"whatever","messages":[{"role":"user","content":"refuse"}]}`
+	answer := ""
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polls for the socket of a process that starts
+			continue
+		}
+		fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		var b bytes.Buffer
+		_, _ = b.ReadFrom(c)
+		_ = c.Close()
+		answer = b.String()
+		break
+	}
+	if !strings.Contains(answer, " 429 ") || !strings.Contains(answer, "demo agent was asked to refuse") {
+		t.Errorf("answer %q", answer)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("exit: %v: %s", err, &stderr)
+	}
+	for _, w := range []string{`"message":"listening"`, `"status":429`, `"message":"stopped"`} {
+		if !strings.Contains(stderr.String(), w) {
+			t.Errorf("%s is missing in the log: %s", w, &stderr)
+		}
+	}
+}
