@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,12 +24,16 @@ type listener struct {
 	closed       chan struct{}
 	once         sync.Once
 	err          error
+
+	mu    sync.Mutex
+	conns map[*clientConn]struct{} // accepted and not yet closed
 }
 
 func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
 	return &listener{
 		Listener: ln, log: log, writeTimeout: writeTimeout,
 		slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+		conns: map[*clientConn]struct{}{},
 	}
 }
 
@@ -44,7 +49,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		if err == nil {
 			tuneAccepted(c, l.writeTimeout)
-			return &clientConn{Conn: c, l: l}, nil
+			cc := &clientConn{Conn: c, l: l}
+			cc.waiting.Store(true)
+			l.mu.Lock()
+			l.conns[cc] = struct{}{}
+			l.mu.Unlock()
+			return cc, nil
 		}
 		if !temporary(err) {
 			<-l.slots
@@ -86,17 +96,50 @@ func (l *listener) Close() error {
 	return l.err
 }
 
+// hangUp closes the clients' connections: those that wait for a request, which
+// nobody would be told of, or all of them.
+func (l *listener) hangUp(all bool) {
+	l.mu.Lock()
+	var conns []*clientConn
+	for c := range l.conns {
+		if all || c.waiting.Load() {
+			conns = append(conns, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
 // clientConn gives its slot back when it is closed.
 type clientConn struct {
 	net.Conn
 	l    *listener
 	once sync.Once
+	// waiting is true while not one byte of a request has come: on a new
+	// connection, and on one that has come back from a stream.
+	waiting atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.waiting.Load() {
+		c.waiting.Store(false)
+	}
+	return n, err
 }
 
 // Close closes the connection.
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.l.slots })
+	c.once.Do(func() {
+		c.l.mu.Lock()
+		delete(c.l.conns, c)
+		c.l.mu.Unlock()
+		<-c.l.slots
+	})
 	return err
 }
 

@@ -32,6 +32,8 @@ type Server struct {
 	mu       sync.Mutex
 	running  map[*call]struct{} // requests whose backend is at work
 	idle     chan struct{}      // closed when draining and nothing runs
+	cutting  bool               // what runs is being cut; nothing new may begin
+	returned sync.WaitGroup     // connections that came back from streams; none is added when draining
 	ln       *listener
 
 	readiness readiness
@@ -77,13 +79,14 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		ReadTimeout:                  c.Server.Timeouts.Header,
 		IdleTimeout:                  c.Server.Timeouts.Idle,
 		// A stream takes its connection over and gives it back at its end.
-		KeepHijackedConns:             true,
-		ReduceMemoryUsage:             true,
-		NoDefaultServerHeader:         true,
-		NoDefaultContentType:          true,
-		CloseOnShutdown:               true,
-		Concurrency:                   2 * c.Server.MaxConnections,
-		DisableHeaderNamesNormalizing: true,
+		KeepHijackedConns:     true,
+		ReduceMemoryUsage:     true,
+		NoDefaultServerHeader: true,
+		NoDefaultContentType:  true,
+		CloseOnShutdown:       true,
+		Concurrency:           2 * c.Server.MaxConnections,
+		// Header names are normalised (the default): fasthttp finds a header by
+		// its exact name only, and many clients write theirs in lower case.
 	}
 	return s, nil
 }
@@ -92,8 +95,12 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
 	s.mu.Lock()
+	down := s.draining.Load()
 	s.ln = l
 	s.mu.Unlock()
+	if down {
+		return l.Close()
+	}
 	err := s.http.Serve(l)
 	if s.draining.Load() && (err == nil || errors.Is(err, net.ErrClosed)) {
 		return nil
@@ -119,6 +126,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-s.idle:
 	case <-ctx.Done():
 		s.mu.Lock()
+		s.cutting = true
 		cut := make([]*call, 0, len(s.running))
 		for e := range s.running {
 			cut = append(cut, e)
@@ -131,17 +139,102 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		// deadline of its own.
 		select {
 		case <-s.idle:
-		case <-time.After(s.conf.Server.Timeouts.Write):
+		case <-time.After(max(s.conf.Server.Timeouts.Write, hangUpTime)):
 		}
 	}
-	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	err := s.http.ShutdownWithContext(end)
+	err := s.disconnect(ctx, ln)
 	s.closeAgents()
 	if werr := s.watcher.Close(); err == nil {
 		err = werr
 	}
 	return err
+}
+
+// hangUpTime is how long connections have to end once there is no more time.
+const hangUpTime = 2 * time.Second
+
+// disconnect ends the clients' connections. No request runs any more, but
+// answers may still be on their way, and requests may be coming in, which are
+// told that the proxy is shutting down.
+func (s *Server) disconnect(ctx context.Context, ln *listener) error {
+	if ln == nil {
+		return nil
+	}
+	// fasthttp takes a connection on which nothing was ever sent for a busy one.
+	ln.hangUp(false)
+	end, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	down := make(chan error, 1)
+	go func() {
+		err := s.http.ShutdownWithContext(end)
+		s.returned.Wait()
+		down <- err
+	}()
+	select {
+	case err := <-down:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(hangUpTime)
+	defer late.Stop()
+	select {
+	case err := <-down:
+		return err
+	case <-late.C:
+	}
+	ln.hangUp(true)
+	late.Reset(hangUpTime)
+	select {
+	case err := <-down:
+		return err
+	case <-late.C:
+		return errors.New("a request did not end")
+	}
+}
+
+// handBack gives a connection that served a stream to the server again. It waits
+// for the next request itself: fasthttp would take the connection for a new one
+// and close it after the time that a head may take, not after the idle time.
+func (s *Server) handBack(conn net.Conn, early []byte) {
+	s.mu.Lock()
+	down := s.draining.Load()
+	if !down {
+		s.returned.Add(1)
+	}
+	s.mu.Unlock()
+	if down {
+		_ = conn.Close()
+		return
+	}
+	defer s.returned.Done()
+	if len(early) == 0 {
+		if early = s.nextByte(conn); len(early) == 0 {
+			_ = conn.Close()
+			return
+		}
+	}
+	_ = s.http.ServeConn(&earlyConn{Conn: conn, early: early})
+}
+
+// nextByte waits for the first byte of the next request.
+func (s *Server) nextByte(conn net.Conn) []byte {
+	below := conn
+	if e, ok := conn.(*earlyConn); ok {
+		below = e.Conn
+	}
+	if c, ok := below.(*clientConn); ok {
+		c.waiting.Store(true)
+		// Shutdown sees that it waits, or this sees the Shutdown.
+		if s.draining.Load() {
+			return nil
+		}
+	}
+	if d := s.conf.Server.Timeouts.Idle; d > 0 {
+		_ = conn.SetReadDeadline(time.Now().Add(d))
+	}
+	first := make([]byte, 1)
+	n, _ := conn.Read(first)
+	return first[:n]
 }
 
 func (s *Server) closeAgents() {
@@ -156,7 +249,7 @@ var errShutdown = errors.New("the proxy is shutting down")
 func (s *Server) begin(e *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() && len(s.running) == 0 {
+	if s.cutting || s.draining.Load() && len(s.running) == 0 {
 		return false
 	}
 	s.running[e] = struct{}{}

@@ -558,8 +558,11 @@ func (c *chatAsk) tools() {
 				c.add(`,"parameters":`)
 				c.dst = jsonx.AppendCompact(c.dst, viewBytes(t.Parameters))
 			}
-			if c.isStrict(t) {
+			switch c.strict(t) {
+			case Yes:
 				c.add(`,"strict":true`)
+			case No:
+				c.add(`,"strict":false`)
 			}
 			c.add(`}}`)
 		}
@@ -569,19 +572,18 @@ func (c *chatAsk) tools() {
 	}
 }
 
-// isStrict decides on a function's strict. Absent, it means false in Chat, but
-// in the Responses API, whose requests leave it unset, the schema is made
-// strict: that holds here too where the schema is strict already, and is lost
-// where it would have to be changed.
-func (c *chatAsk) isStrict(t *Tool) bool {
-	if t.Strict != Unset {
-		return t.Strict == Yes
+// strict decides on a function's strict. Absent, it means false in Chat, but in
+// the Responses API the schema is made strict: that holds here too where the
+// schema is strict already, and is lost where it would have to be changed.
+func (c *chatAsk) strict(t *Tool) Tri {
+	if t.Strict != Unset || !t.StrictByDefault {
+		return t.Strict
 	}
 	if t.Parameters != "" && meetsStrict(gjson.Parse(t.Parameters)) {
-		return true
+		return Yes
 	}
 	c.r.Ledger.Drop(t.Path.In("strict"))
-	return false
+	return Unset
 }
 
 // meetsStrict reports whether a schema keeps the rules of strict mode: every

@@ -9,10 +9,10 @@ import (
 	"github.com/dragoman-proxy/dragoman/internal/sse"
 )
 
-// discard is a Sink that counts.
-type discard struct{ n int }
+// chatDiscard is a Sink that counts.
+type chatDiscard struct{ n int }
 
-func (d *discard) Event(*Event) { d.n++ }
+func (d *chatDiscard) Event(*Event) { d.n++ }
 
 func chatBenchSetup(face *Protocol) *Setup {
 	return &Setup{
@@ -69,7 +69,7 @@ func BenchmarkChatDecode(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			d := newCompletionDecoder(chatBenchSetup(&responsesProtocol))
-			out := &discard{}
+			out := &chatDiscard{}
 			d.Frame(&sse.Frame{Data: first}, out)
 			if c.name == "arguments" {
 				d.Frame(&sse.Frame{Data: opener}, out)

@@ -84,12 +84,13 @@ func (d *completionDecoder) parse(data []byte) error {
 			for j.More() {
 				c.choices++
 				if taken {
-					c.others = true
+					d.parseOther()
 					continue
 				}
 				d.parseChoice()
 				if taken = c.index == 0; !taken {
-					c.choice, c.tools, c.others = choice{}, c.tools[:0], true
+					d.other(c.index, len(c.finish) > 0)
+					c.choice, c.tools = choice{}, c.tools[:0]
 				}
 			}
 		case "usage":
@@ -146,6 +147,44 @@ func (d *completionDecoder) parseChoice() {
 		}
 	}
 }
+
+// parseOther reads of a choice that is not answered from whether it has ended.
+func (d *completionDecoder) parseOther() {
+	j := &d.dec
+	if !j.Object() {
+		return
+	}
+	var index int64
+	var finish []byte
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "index":
+			index, _ = j.Int()
+		case "finish_reason":
+			finish, _ = j.Str()
+		}
+	}
+	d.other(index, len(finish) > 0)
+}
+
+// other notes the state of another choice than the first: a passed-through
+// stream of several is whole when all of them have ended.
+func (d *completionDecoder) other(index int64, ended bool) {
+	d.c.others = true
+	if index < 0 || index >= int64(len(d.others)) {
+		return
+	}
+	d.others[index] = choiceOpen
+	if ended {
+		d.others[index] = choiceEnded
+	}
+}
+
+// The states of a choice.
+const (
+	choiceOpen  = 1
+	choiceEnded = 2
+)
 
 // array consumes a value and returns its bytes if it is an array that holds
 // something.

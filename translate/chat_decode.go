@@ -47,12 +47,13 @@ type completionDecoder struct {
 	word       string
 	usage      Usage
 	said       [numBlockTypes]bool
-	next       int       // index of the next block
-	cur        int       // the open text, reasoning or refusal block, -1 if none
-	curType    BlockType // its type
-	half       uint16    // a high surrogate at its end, waiting for the low one
-	runes      int       // code points of all text
-	blockRunes int       // code points of text before the block
+	others     [128]uint8 // states of the other choices; OpenAI allows 128
+	next       int        // index of the next block
+	cur        int        // the open text, reasoning or refusal block, -1 if none
+	curType    BlockType  // its type
+	half       uint16     // a high surrogate at its end, waiting for the low one
+	runes      int        // code points of all text
+	blockRunes int        // code points of text before the block
 
 	calls   []completionCall
 	pending int // the first call that is not open yet
@@ -156,13 +157,18 @@ func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
 func (d *completionDecoder) Keep(*sse.Frame) bool { return !d.drop }
 
 // Finishing implements Decoder.
-func (d *completionDecoder) Finishing() bool { return d.finished || d.ended }
+func (d *completionDecoder) Finishing() bool { return d.complete() || d.ended }
+
+// complete reports whether every choice that began has ended.
+func (d *completionDecoder) complete() bool {
+	return d.finished && bytes.IndexByte(d.others[:], choiceOpen) < 0
+}
 
 // End implements Decoder.
 func (d *completionDecoder) End(cause *Error, out Sink) {
 	switch {
 	case d.ended:
-	case d.finished:
+	case d.complete():
 		d.finish(out) // cut after the end is an end
 	case cause != nil:
 		d.fail(out, cause)
@@ -531,9 +537,10 @@ func completionError(doc []byte, answers, named bool) *Error {
 	if !e.Exists() && answers {
 		e = r.Get("choices.0.error")
 	}
-	var message, code string
+	var message, code, param string
 	status := 0
 	read := func(o gjson.Result) {
+		param = scalar(o.Get("param"))
 		code = o.Get("code").String()
 		for _, k := range [...]string{"status", "status_code", "code"} {
 			if n := o.Get(k); status == 0 && n.Int() >= 400 && n.Int() < 600 {
@@ -566,5 +573,9 @@ func completionError(doc []byte, answers, named bool) *Error {
 	default:
 		return nil
 	}
-	return InBand(status, code, message)
+	err := InBand(status, code, message)
+	if err.Kind == KindInvalid {
+		err.Param = cleanMessage(param)
+	}
+	return err
 }

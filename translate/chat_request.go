@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -339,7 +340,7 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 		keepAnnotations(r, &t, f.annotations)
 	}
 	if f.toolCalls.Exists() {
-		if err := decodeToolCalls(&t, f.toolCalls); err != nil {
+		if err := decodeToolCalls(r, &t, f.toolCalls); err != nil {
 			return err
 		}
 	}
@@ -482,6 +483,7 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 			break
 		}
 		if err = anObject.check(body, at.In("image_url")); err == nil {
+			countUnknown(r, body, "url", "detail")
 			b.URL, b.Detail = body.Get("url").String(), body.Get("detail").String()
 			if b.URL == "" {
 				err = missing(at.In("image_url.url"))
@@ -490,6 +492,7 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	case "input_audio":
 		b.Type = BlockAudio
 		if err = anObject.check(body, at.In("input_audio")); err == nil {
+			countUnknown(r, body, "data", "format")
 			b.Data = body.Get("data").String()
 			if format := body.Get("format").String(); format != "" {
 				b.MIME = "audio/" + format
@@ -501,6 +504,7 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	case "file":
 		b.Type = BlockFile
 		if err = anObject.check(body, at.In("file")); err == nil {
+			countUnknown(r, body, "filename", "file_id", "file_data")
 			b.Name, b.FileID = body.Get("filename").String(), body.Get("file_id").String()
 			b.MIME, b.Data = splitDataURL(body.Get("file_data").String())
 			if b.FileID == "" && b.Data == "" {
@@ -514,10 +518,20 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	if err != nil {
 		return nil, err
 	}
-	n := 0
-	v.ForEach(func(_, _ gjson.Result) bool { n++; return true })
-	r.Ledger.Unknown(n - 2)
+	countUnknown(r, v, "type", partBody(typ.String()))
 	return append(blocks, b), nil
+}
+
+// countUnknown counts the members of an object that Chat does not know.
+func countUnknown(r *Request, v gjson.Result, known ...string) {
+	n := 0
+	v.ForEach(func(k, _ gjson.Result) bool {
+		if !slices.Contains(known, k.String()) {
+			n++
+		}
+		return true
+	})
+	r.Ledger.Unknown(n)
 }
 
 // partBody is the member of a content part that holds its content: it has the
@@ -543,7 +557,7 @@ func splitDataURL(s string) (mime, data string) {
 	return "", s
 }
 
-func decodeToolCalls(t *Turn, v gjson.Result) *Error {
+func decodeToolCalls(r *Request, t *Turn, v gjson.Result) *Error {
 	if err := anArray.check(v, t.Path.In("tool_calls")); err != nil {
 		return err
 	}
@@ -572,6 +586,7 @@ func decodeToolCalls(t *Turn, v gjson.Result) *Error {
 		if err != nil {
 			return false
 		}
+		countUnknown(r, c, "id", "type", "index", "function", "custom")
 		t.Blocks = append(t.Blocks, b)
 		return true
 	})
@@ -617,9 +632,11 @@ func decodeChatTools(r *Request, v gjson.Result) *Error {
 		tool := Tool{Raw: t.Raw, Path: at}
 		switch typ := t.Get("type").String(); typ {
 		case "function":
-			err = decodeFunction(&tool, t.Get("function"), at.In("function"))
+			err = decodeFunction(r, &tool, t.Get("function"), at.In("function"))
+			countUnknown(r, t, "type", "function")
 		case "custom":
-			err = decodeCustom(&tool, t.Get("custom"), at.In("custom"))
+			err = decodeCustom(r, &tool, t.Get("custom"), at.In("custom"))
+			countUnknown(r, t, "type", "custom")
 		case "":
 			err = missing(at.In("type"))
 		default:
@@ -634,8 +651,9 @@ func decodeChatTools(r *Request, v gjson.Result) *Error {
 	return err
 }
 
-// decodeFunction reads a function. Chat takes an absent strict for false.
-func decodeFunction(t *Tool, f gjson.Result, at Path) *Error {
+// decodeFunction reads a function. Chat takes an absent strict for false, which
+// an unset one says.
+func decodeFunction(r *Request, t *Tool, f gjson.Result, at Path) *Error {
 	if !f.Exists() {
 		return missing(at)
 	}
@@ -647,7 +665,7 @@ func decodeFunction(t *Tool, f gjson.Result, at Path) *Error {
 		return missing(at.In("name"))
 	}
 	t.Description = f.Get("description").String()
-	t.Strict = No
+	countUnknown(r, f, "name", "description", "parameters", "strict")
 	if s := f.Get("strict"); s.Exists() && s.Type != gjson.Null {
 		if err := aBoolean.check(s, at.In("strict")); err != nil {
 			return err
@@ -663,7 +681,7 @@ func decodeFunction(t *Tool, f gjson.Result, at Path) *Error {
 	return nil
 }
 
-func decodeCustom(t *Tool, c gjson.Result, at Path) *Error {
+func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
 	if !c.Exists() {
 		return missing(at)
 	}
@@ -676,6 +694,7 @@ func decodeCustom(t *Tool, c gjson.Result, at Path) *Error {
 		return missing(at.In("name"))
 	}
 	t.Description = c.Get("description").String()
+	countUnknown(r, c, "name", "description", "format")
 	format := c.Get("format")
 	t.Grammar = ToolGrammar{Type: format.Get("type").String(), Syntax: format.Get("grammar.syntax").String(),
 		Definition: format.Get("grammar.definition").String()}
@@ -696,7 +715,7 @@ func decodeFunctions(r *Request, v gjson.Result) *Error {
 	v.ForEach(func(_, f gjson.Result) bool {
 		tool := Tool{Raw: f.Raw, Path: AtIndex("functions", i)}
 		i++
-		if err = decodeFunction(&tool, f, tool.Path); err == nil {
+		if err = decodeFunction(r, &tool, f, tool.Path); err == nil {
 			r.Tools = append(r.Tools, tool)
 		}
 		return err == nil
@@ -790,6 +809,7 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 		return err
 	}
 	f := Format{Path: at}
+	countUnknown(r, v, "type", "json_schema")
 	switch v.Get("type").String() {
 	case "text":
 		f.Kind = FormatText
@@ -801,6 +821,7 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 		if err := anObject.check(s, at.In("json_schema")); err != nil {
 			return err
 		}
+		countUnknown(r, s, "name", "description", "schema", "strict")
 		f.Name, f.Description = s.Get("name").String(), s.Get("description").String()
 		if f.Name == "" {
 			return missing(at.In("json_schema.name"))

@@ -232,7 +232,9 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 		return refuse(text.History.Path)
 	}
 	if len(r.Tools) > 0 {
-		r.Ledger.Drop(At(r.Tools[0].Path.Base))
+		p := r.Tools[0].Path
+		p.I, p.J = -1, -1 // all of them
+		r.Ledger.Drop(p)
 	}
 
 	dst = append(dst, `{"model":`...)

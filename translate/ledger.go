@@ -11,10 +11,21 @@ import (
 type Ledger struct {
 	dropped []string
 	unknown int
+	more    int // entries beyond maxEntries, which are only counted
 }
 
+// maxEntries bounds the ledger of one request: beyond it entries are counted,
+// so that a request made of nothing but losses costs no more than another.
+const maxEntries = 256
+
 // Drop notes the field at p.
-func (l *Ledger) Drop(p Path) { l.Note(p.String()) }
+func (l *Ledger) Drop(p Path) {
+	if len(l.dropped) >= maxEntries {
+		l.more++
+		return
+	}
+	l.Note(p.String())
+}
 
 // Note notes an entry by its name, once.
 func (l *Ledger) Note(name string) {
@@ -22,6 +33,10 @@ func (l *Ledger) Note(name string) {
 		if d == name {
 			return
 		}
+	}
+	if len(l.dropped) >= maxEntries {
+		l.more++
+		return
 	}
 	l.dropped = append(l.dropped, name)
 }
@@ -37,11 +52,15 @@ func (l *Ledger) Len() int {
 	return len(l.dropped)
 }
 
-// Names lists the entries; unknown fields as unknown(n).
+// Names lists the entries; unknown fields as unknown(n), entries that were only
+// counted as more(n).
 func (l *Ledger) Names() []string {
 	names := append([]string(nil), l.dropped...)
 	if l.unknown > 0 {
 		names = append(names, "unknown("+strconv.Itoa(l.unknown)+")")
+	}
+	if l.more > 0 {
+		names = append(names, "more("+strconv.Itoa(l.more)+")")
 	}
 	return names
 }
@@ -51,16 +70,25 @@ func (l *Ledger) Names() []string {
 func (l *Ledger) Header() string {
 	const limit = 1000
 	var b strings.Builder
-	names := l.Names()
-	for i, n := range names {
-		if b.Len()+len(n) > limit {
-			b.WriteString(", more(" + strconv.Itoa(len(names)-i) + ")")
-			break
-		}
-		if i > 0 {
+	add := func(n string) {
+		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
 		b.WriteString(n)
+	}
+	names, more := l.dropped, l.more
+	for i, n := range names {
+		if b.Len()+len(n) > limit {
+			more += len(names) - i
+			break
+		}
+		add(n)
+	}
+	if l.unknown > 0 {
+		add("unknown(" + strconv.Itoa(l.unknown) + ")")
+	}
+	if more > 0 {
+		add("more(" + strconv.Itoa(more) + ")")
 	}
 	return b.String()
 }

@@ -1,0 +1,226 @@
+package translate
+
+import (
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+)
+
+// JSON implements Decoder.
+func (d *swarmsDecoder) JSON(body []byte, out Sink) {
+	doc := gjson.Parse(viewString(body))
+	if !doc.IsObject() {
+		d.fail(Unreadable(errSwarmsShape), out)
+		return
+	}
+	outputs, success, fault := doc.Get("outputs"), doc.Get("success"), doc.Get("error")
+	if !outputs.Exists() {
+		outputs = doc.Get("output") // of a swarm
+	}
+	switch {
+	case success.Type == gjson.False || swarmsIsFault(fault) || swarmsFailedStatus(doc.Get("status").String()),
+		!outputs.Exists() && doc.Get("detail").Exists():
+		d.failed(body, out)
+		return
+	case !outputs.Exists():
+		d.fail(Unreadable(errSwarmsShape), out)
+		return
+	}
+	d.identify(doc)
+	d.start(out)
+	d.outputs(outputs, out)
+	d.tokens(doc.Get("usage"), out)
+	d.finish(out)
+}
+
+// swarmsEntry is one entry of outputs.
+type swarmsEntry struct {
+	role   string
+	text   string
+	calls  []int // in swarmsDecoder.calls
+	result bool
+	callID string
+	of     int // the call that a result belongs to, in swarmsDecoder.calls
+}
+
+// outputs tells the entries of a JSON answer. Where several texts stand, the
+// last one is the answer, those before it are commentary.
+func (d *swarmsDecoder) outputs(v gjson.Result, out Sink) {
+	entries := d.entries(v, out)
+	texts := 0
+	for i := range entries {
+		if len(entries[i].calls) == 0 && !entries[i].result {
+			texts++
+		}
+	}
+	seen := 0
+	for i := range entries {
+		en := &entries[i]
+		author := ""
+		if texts > 1 {
+			author = en.role
+		}
+		switch {
+		case en.result:
+			d.tellResult(en.of, en.callID, en.text, author, out)
+		case len(en.calls) > 0:
+			msg := -1
+			for _, n := range en.calls {
+				c := &d.calls[n]
+				c.author = author
+				msg = d.tell(c, c.ran || !d.offered(c.name), msg, out)
+			}
+		default:
+			seen++
+			phase := PhaseNone
+			switch {
+			case texts > 1 && seen == texts:
+				phase = PhaseFinal
+			case texts > 1:
+				phase = PhaseCommentary
+			}
+			d.msgs++
+			d.emit(&d.text, en.text, d.msgs-1, 0, author, phase, out)
+		}
+	}
+}
+
+// entries reads the outputs: a list of entries or of texts, one entry, a text.
+// The prompts among them are left out, and calls that a result follows are
+// marked.
+func (d *swarmsDecoder) entries(v gjson.Result, out Sink) []swarmsEntry {
+	var list []swarmsEntry
+	add := func(v gjson.Result) {
+		en := swarmsEntry{}
+		content := v
+		if v.IsObject() && v.Get("content").Exists() {
+			role := v.Get("role").String()
+			if swarmsIsPrompt(role) {
+				return
+			}
+			en.role, content = swarmsAuthor(role), v.Get("content")
+			id := v.Get("tool_call_id")
+			en.result, en.callID = swarmsIsTool(role) || id.Type == gjson.String, id.String()
+		}
+		calls, isCalls := swarmsCalls(content)
+		if !isCalls || en.result {
+			en.text = swarmsContent(content)
+			if en.text == "" && !en.result {
+				return
+			}
+			if en.result {
+				en.of = d.settle(en.callID, out)
+			}
+			list = append(list, en)
+			return
+		}
+		for _, c := range calls {
+			if c.id == "" {
+				c.id = d.setup.ID("call_", len(d.calls))
+			}
+			en.calls = append(en.calls, len(d.calls))
+			d.know(c)
+		}
+		list = append(list, en)
+	}
+	if _, isCalls := swarmsCalls(v); v.IsArray() && !isCalls {
+		v.ForEach(func(_, v gjson.Result) bool {
+			add(v)
+			return true
+		})
+	} else {
+		add(v)
+	}
+	return list
+}
+
+// swarmsIsPrompt reports whether an entry repeats what was asked.
+func swarmsIsPrompt(role string) bool { return swarmsIsUser(role) || strings.EqualFold(role, "system") }
+
+// swarmsAuthor is the name in a role: "assistant" is nobody's.
+func swarmsAuthor(role string) string {
+	if strings.EqualFold(role, "assistant") {
+		return ""
+	}
+	return role
+}
+
+// swarmsIsEntries reports whether v is a list of {role, content}.
+func swarmsIsEntries(v gjson.Result) bool {
+	ok, n := v.IsArray(), 0
+	v.ForEach(func(_, e gjson.Result) bool {
+		n++
+		ok = ok && e.IsObject() && e.Get("content").Exists()
+		return ok
+	})
+	return ok && n > 0
+}
+
+// swarmsContent is the text of a content: a string, a list of texts or of text
+// parts, else its JSON.
+func swarmsContent(v gjson.Result) string {
+	switch {
+	case v.Type == gjson.String:
+		return v.String()
+	case swarmsAbsent(v):
+		return ""
+	case !v.IsArray():
+		return v.Raw
+	}
+	var text []byte
+	ok := true
+	v.ForEach(func(_, p gjson.Result) bool {
+		switch t := p.Get("text"); {
+		case p.Type == gjson.String:
+			text = append(text, p.String()...)
+		case p.IsObject() && t.Type == gjson.String:
+			text = append(text, t.String()...)
+		default:
+			ok = false
+		}
+		return ok
+	})
+	if !ok {
+		return v.Raw
+	}
+	return viewString(text)
+}
+
+// swarmsCalls reads a content that is a list of tool calls, as such, as the text
+// of one, or a single call by itself.
+func swarmsCalls(v gjson.Result) ([]swarmsCall, bool) {
+	if v.Type == gjson.String {
+		s := strings.TrimSpace(v.String())
+		if !strings.HasPrefix(s, "[") || !strings.HasSuffix(s, "]") || !strings.Contains(s, `"function"`) || !jsonx.Valid(viewBytes(s)) {
+			return nil, false
+		}
+		v = gjson.Parse(s)
+	}
+	var calls []swarmsCall
+	ok := v.IsArray() || v.IsObject()
+	add := func(v gjson.Result) bool {
+		f, t := v.Get("function"), v.Get("type")
+		name, args := f.Get("name"), f.Get("arguments")
+		if ok = ok && v.IsObject() && f.IsObject() && name.Type == gjson.String && name.Str != "" &&
+			(!t.Exists() || t.Str == "function"); !ok {
+			return false
+		}
+		c := swarmsCall{id: v.Get("id").String(), name: name.String(), args: args.String()}
+		switch {
+		case args.IsObject() || args.IsArray():
+			c.args = args.Raw
+		case strings.TrimSpace(c.args) == "":
+			c.args = "{}"
+		}
+		calls = append(calls, c)
+		return true
+	}
+	if v.IsObject() {
+		add(v)
+	} else if ok {
+		v.ForEach(func(_, v gjson.Result) bool { return add(v) })
+	}
+	return calls, ok && len(calls) > 0
+}
