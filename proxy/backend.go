@@ -100,7 +100,7 @@ func cleanValue(v []byte) bool {
 // backendError reads an answer that is no success and maps it.
 func (c *call) backendError(x *exchange) *translate.Error {
 	retry := retryAfter(x.Header("Retry-After-Ms"), x.Header("Retry-After"))
-	contentType := string(x.ContentType())
+	contentType, encoded := string(x.ContentType()), isEncoded(x)
 	body := takeBuffer()
 	defer body.drop()
 	var err error
@@ -108,10 +108,20 @@ func (c *call) backendError(x *exchange) *translate.Error {
 	if cause := c.cancel.Err(); cause != nil {
 		return callError(&upstreamError{Op: "read", Sent: true, Canceled: true, Err: cause})
 	}
+	if encoded {
+		body.b = body.b[:0] // what it says cannot be read
+	}
 	parsed := translate.ParseErrorBody(contentType, body.b)
 	status := x.Status()
 	x.finish(err == nil)
 	return translate.BackendStatus(status, parsed, retry, false)
+}
+
+// isEncoded reports whether the backend encoded its body although identity was
+// asked for.
+func isEncoded(x *exchange) bool {
+	ce := x.Header("Content-Encoding")
+	return len(ce) > 0 && !strings.EqualFold(string(ce), "identity")
 }
 
 // retryAfter reads the two headers that say how long to wait: milliseconds

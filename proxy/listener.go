@@ -20,6 +20,7 @@ type listener struct {
 	net.Listener
 	log          *zap.Logger
 	writeTimeout time.Duration
+	watcher      *watcher // nil: departures show at the next write
 	slots        chan struct{}
 	closed       chan struct{}
 	once         sync.Once
@@ -50,6 +51,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err == nil {
 			tuneAccepted(c, l.writeTimeout)
 			cc := &clientConn{Conn: c, l: l}
+			if l.watcher != nil {
+				l.watcher.attach(c, &cc.ticket)
+			}
 			cc.waiting.Store(true)
 			l.mu.Lock()
 			l.conns[cc] = struct{}{}
@@ -115,8 +119,9 @@ func (l *listener) hangUp(all bool) {
 // clientConn gives its slot back when it is closed.
 type clientConn struct {
 	net.Conn
-	l    *listener
-	once sync.Once
+	l      *listener
+	once   sync.Once
+	ticket watchTicket
 	// waiting is true while not one byte of a request has come: on a new
 	// connection, and on one that has come back from a stream.
 	waiting atomic.Bool
@@ -133,6 +138,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 
 // Close closes the connection.
 func (c *clientConn) Close() error {
+	c.ticket.retire()
 	err := c.Conn.Close()
 	c.once.Do(func() {
 		c.l.mu.Lock()
@@ -145,6 +151,20 @@ func (c *clientConn) Close() error {
 
 // NetConn is the connection below, whose descriptor the watcher needs.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
+// ticketOf finds the watch of a client's connection, nil if it has none.
+func ticketOf(c net.Conn) *watchTicket {
+	for {
+		switch v := c.(type) {
+		case *clientConn:
+			return &v.ticket
+		case interface{ NetConn() net.Conn }:
+			c = v.NetConn()
+		default:
+			return nil
+		}
+	}
+}
 
 // Listen opens the address of a configuration. A unix socket that nobody
 // listens on any more is removed first.

@@ -35,7 +35,7 @@ type call struct {
 	setup  translate.Setup
 	losses translate.Ledger // of the answer
 	cancel cancel
-	ticket watchTicket
+	ticket *watchTicket // of the client's connection, nil if it has none
 	x      *exchange
 	total  time.Time
 	begun  bool // noted by Server.begin
@@ -48,10 +48,14 @@ type call struct {
 
 var errClientGone = errors.New("the client closed its connection")
 
+// defaultFace tells errors where no face can be told from the path: its words are
+// the ones that most clients can read.
+var defaultFace = translate.Protocols()[0]
+
 // handle serves one request, from the head that fasthttp has read to the answer
 // in ctx, or to the stream that takes the connection over.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	c := &call{s: s, start: time.Now(), face: translate.Protocols()[0]}
+	c := &call{s: s, start: time.Now(), face: defaultFace}
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
@@ -61,8 +65,14 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			}
 		}
 		if !c.taken {
+			if s.draining.Load() {
+				ctx.Response.Header.SetConnectionClose()
+			}
+			if limit := s.conf.Server.Timeouts.Write; limit > 0 {
+				_ = ctx.SetWriteDeadline(time.Now().Add(writeTime(limit, len(ctx.Response.Body()))))
+			}
 			c.release()
-			c.log.write(c)
+			c.finished()
 		}
 	}()
 	if e := c.serve(ctx); e != nil {
@@ -145,7 +155,9 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return shuttingDown()
 	}
 	c.begun = true
-	c.s.watcher.watch(ctx.Conn(), &c.ticket, func() { c.cancel.Cancel(errClientGone) })
+	if t := ticketOf(ctx.Conn()); t != nil && c.s.watcher.watch(ctx.Conn(), t, func() { c.cancel.Cancel(errClientGone) }) {
+		c.ticket = t
+	}
 	c.total = time.Time{}
 	if d := c.agent.conf.Timeouts.Total; d > 0 {
 		c.total = c.start.Add(d)
@@ -422,6 +434,16 @@ func shuttingDown() *translate.Error {
 		Message: "The proxy is shutting down."}
 }
 
+// headerText makes a text fit for the value of a header: printable ASCII.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 // headers writes what every answer carries.
 func (c *call) headers(h *fasthttp.ResponseHeader) {
 	h.Set("X-Request-Id", c.id)
@@ -451,19 +473,29 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
 	}
 	if c.req != nil && c.req.Ledger.Len() > 0 {
-		h.Set("Dragoman-Dropped", c.req.Ledger.Header())
+		h.Set("Dragoman-Dropped", headerText(c.req.Ledger.Header()))
 	}
 	ctx.Response.SetBody(c.face.AppendError(nil, e))
 }
 
-// release gives back all that the call holds. The client's connection may serve
-// another request afterwards.
+// release ends what the call has to do with both connections. The client's may
+// serve another request afterwards.
 func (c *call) release() {
-	c.ticket.stop()
+	if c.ticket != nil {
+		c.ticket.disarm()
+		c.ticket = nil
+	}
 	if c.x != nil {
 		c.x.close() // does nothing after finish
 		c.x = nil
 	}
+}
+
+// finished writes the log line and gives back the rest. The order matters: the
+// line names fields of the request, which borrow from its body, and a Shutdown
+// that waits for the call must not end before the line is written.
+func (c *call) finished() {
+	c.log.write(c)
 	if c.body != nil {
 		c.body.drop()
 		c.body = nil

@@ -94,6 +94,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 // Serve answers clients that connect to ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
+	l.watcher = s.watcher
 	s.mu.Lock()
 	down := s.draining.Load()
 	s.ln = l
@@ -218,11 +219,7 @@ func (s *Server) handBack(conn net.Conn, early []byte) {
 
 // nextByte waits for the first byte of the next request.
 func (s *Server) nextByte(conn net.Conn) []byte {
-	below := conn
-	if e, ok := conn.(*earlyConn); ok {
-		below = e.Conn
-	}
-	if c, ok := below.(*clientConn); ok {
+	if c, ok := conn.(*clientConn); ok {
 		c.waiting.Store(true)
 		// Shutdown sees that it waits, or this sees the Shutdown.
 		if s.draining.Load() {
@@ -291,7 +288,7 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.SetStatusCode(e.Status)
 	ctx.Response.Header.SetContentType("application/json")
 	ctx.Response.Header.SetConnectionClose()
-	ctx.Response.SetBodyRaw(translate.Protocols()[0].AppendError(nil, e))
+	ctx.Response.SetBodyRaw(defaultFace.AppendError(nil, e))
 }
 
 // serverLog passes fasthttp's own messages on, without those that every

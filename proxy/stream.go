@@ -33,7 +33,7 @@ var errContentEncoding = errors.New("the backend compressed its answer although 
 // answer reads the agent's answer and writes the client's.
 func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
 	x := c.x
-	if ce := x.Header("Content-Encoding"); len(ce) > 0 && string(ce) != "identity" {
+	if isEncoded(x) {
 		return translate.Unreadable(errContentEncoding)
 	}
 	got := isEventStream(x.ContentType())
@@ -63,8 +63,13 @@ func (c *call) answerBody(ctx *fasthttp.RequestCtx) *translate.Error {
 	in.b, err = c.x.readAll(in.b, translate.MaxAnswer)
 	c.log.bytesIn = int64(len(in.b))
 	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.total.IsZero() && !time.Now().Before(c.total):
+			return tooLong(c.agent.conf.Timeouts.Total)
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return silent(c.agent.conf.Timeouts.Idle)
+		case errors.Is(err, errBodyTooLarge):
+			return translate.Unreadable(err)
 		}
 		return cutError(err)
 	}
@@ -84,6 +89,9 @@ func (c *call) answerFolded(ctx *fasthttp.RequestCtx, p *pump) *translate.Error 
 	p.out = &out.b
 	for !p.over {
 		p.step()
+		if p.finished() { // an agent that goes on after its end is not waited for
+			p.finish(nil)
+		}
 	}
 	if e := c.ans.Err(); e != nil {
 		return e
@@ -111,7 +119,7 @@ func (c *call) whole(ctx *fasthttp.RequestCtx, body []byte) {
 	}
 	c.log.dropped = lost.Names()
 	if lost.Len() > 0 {
-		h.Set("Dragoman-Dropped", lost.Header())
+		h.Set("Dragoman-Dropped", headerText(lost.Header()))
 	}
 	ctx.Response.SetBody(body)
 	if !c.keepAlive {
@@ -129,6 +137,7 @@ type pump struct {
 	c    *call
 	conn net.Conn // the client; nil while nothing was promised to it
 	out  *[]byte  // where the output goes while conn is nil
+	held *buffer  // of a stream's preamble: what out points to
 
 	lastRead, lastWrite time.Time
 	opened              time.Time // first output held back
@@ -253,13 +262,13 @@ func (p *pump) note(now time.Time) {
 
 // finished reports whether the last bytes of the client's answer are known: a
 // translated answer ends with its last event, one that is passed through with
-// the backend's body.
+// the backend's body, or where it could not be read on.
 func (p *pump) finished() bool {
 	if p.c.x.ended() {
 		p.atEnd = true
 		return true
 	}
-	return p.c.ans.Ended() && !p.c.ans.PassedThrough()
+	return p.c.ans.Over()
 }
 
 // finish ends the answer; cause is nil if the backend's body ended cleanly.
@@ -303,8 +312,8 @@ func (p *pump) write(w *chunkWriter, last bool, now time.Time) {
 
 func (p *pump) send(b []byte, now time.Time) {
 	limit := p.c.s.conf.Server.Timeouts.Write
-	if limit > 0 && p.writeLimit.Sub(now) < limit/2 {
-		p.writeLimit = now.Add(limit)
+	if need := writeTime(limit, len(b)); limit > 0 && p.writeLimit.Sub(now) < need-limit/2 {
+		p.writeLimit = now.Add(need)
 		_ = p.conn.SetWriteDeadline(p.writeLimit)
 	}
 	n, err := p.conn.Write(b)
@@ -321,11 +330,18 @@ func (p *pump) send(b []byte, now time.Time) {
 	}
 }
 
+// writeTime is how long one write of n bytes may take: a client that reads
+// slowly is not one that does not read.
+func writeTime(limit time.Duration, n int) time.Duration {
+	const slowest = 64 << 10 // bytes a second
+	return limit + time.Duration(n/slowest)*time.Second
+}
+
 // preamble reads until the agent has said something, has failed, or has kept
 // what is known so far back long enough. It leaves the output in *p.out.
 func (p *pump) preamble() *translate.Error {
 	held := takeBuffer()
-	p.out = &held.b
+	p.held, p.out = held, &held.b
 	for !p.over && !p.c.ans.Started() && p.c.ans.Err() == nil {
 		p.step()
 		if !p.opened.IsZero() && (time.Since(p.opened) >= preambleTime || len(held.b) > preambleSize) {
@@ -358,7 +374,17 @@ func (c *call) takeOver(ctx *fasthttp.RequestCtx, p *pump) {
 	ctx.Hijack(func(hc net.Conn) {
 		conn := hc.(interface{ UnsafeConn() net.Conn }).UnsafeConn()
 		early := pipelined(hc)
-		go c.stream(conn, early, p)
+		if e, ok := conn.(*earlyConn); ok { // it came back from a stream before
+			conn, early = e.Conn, append(early, e.early...)
+		}
+		go func() {
+			s := c.s
+			// The connection may idle for long: nothing of this call lives on in
+			// the frame below that wait.
+			if c.stream(conn, p) {
+				s.handBack(conn, early)
+			}
+		}()
 	})
 }
 
@@ -379,24 +405,20 @@ func pipelined(hc net.Conn) []byte {
 	return early
 }
 
-// stream is the life of a streamed answer from its first byte on.
-func (c *call) stream(conn net.Conn, early []byte, p *pump) {
-	reuse := false
+// stream is the life of a streamed answer from its first byte on. It reports
+// whether the connection can serve another request; else it is closed.
+func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(r)), zap.ByteString("stack", debug.Stack()))
 			reuse = false
+			c.log.status, c.log.err = 200, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."}
 		}
 		c.release()
-		c.log.write(c)
 		if !reuse {
 			_ = conn.Close()
-			return
 		}
-		if len(early) > 0 {
-			conn = &earlyConn{Conn: conn, early: early}
-		}
-		_ = c.s.http.ServeConn(conn)
+		c.finished()
 	}()
 	p.open(conn)
 	for !p.over {
@@ -406,23 +428,27 @@ func (c *call) stream(conn net.Conn, early []byte, p *pump) {
 	c.log.err = c.ans.Err()
 	if p.gone {
 		c.log.err, c.log.status = p.failing, 499
-		return
+		return false
 	}
 	p.drain()
 	for _, n := range c.losses.Names() {
 		c.log.dropped = append(c.log.dropped, n)
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
-	reuse = c.keepAlive && !c.http10 && !c.s.draining.Load()
+	return c.keepAlive && !c.http10 && !c.s.draining.Load()
 }
 
 // open writes the head of the response, and with it what was held back.
 func (p *pump) open(conn net.Conn) {
 	c := p.c
-	held := *p.out
-	p.out, p.conn = nil, conn
+	held := p.held.b
+	defer p.held.drop()
+	p.out, p.held, p.conn = nil, nil, conn
 	head := takeBuffer()
 	defer head.drop()
+	if c.s.draining.Load() {
+		c.keepAlive = false
+	}
 	now := time.Now()
 	b := append(head.b, "HTTP/1.1 200 OK\r\nContent-Type: "+eventStreamType+"\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nDate: "...)
 	b = fasthttp.AppendHTTPDate(b, now)
@@ -432,7 +458,7 @@ func (p *pump) open(conn net.Conn) {
 	b = append(b, c.agent.conf.Name...)
 	if c.req.Ledger.Len() > 0 {
 		b = append(b, "\r\nDragoman-Dropped: "...)
-		b = append(b, c.req.Ledger.Header()...)
+		b = append(b, headerText(c.req.Ledger.Header())...)
 	}
 	switch {
 	case c.http10:

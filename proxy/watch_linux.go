@@ -13,9 +13,14 @@ import (
 
 // watcher tells when a client leaves while nobody reads from its connection:
 // one epoll and one goroutine for the whole server, whatever the number of
-// clients. fasthttp's own RequestCtx.Done fires only when the server stops
-// (lessons.md, fasthttp 1), so this is how a departure reaches the backend
-// before the next byte, or instead of it.
+// clients. fasthttp's own RequestCtx.Done fires only when the server stops, so
+// this is how a departure reaches the backend before the next byte, or instead
+// of it.
+//
+// A connection enters the epoll with its first request and leaves it when it is
+// closed; from one request to the next only the function to call changes hands,
+// which costs no system call. The events are edge-triggered: each departure is
+// told once, and remembered if no request is there to hear of it.
 //
 // EPOLLRDHUP sees a FIN behind bytes that nobody has read yet, which a peek
 // cannot. A half-close counts as leaving, as it does for nginx and net/http.
@@ -47,7 +52,8 @@ type watchSlot struct {
 type watchState uint8
 
 const (
-	watchIdle watchState = iota
+	watchIdle     watchState = iota // not in the epoll
+	watchDisarmed                   // in the epoll, and nobody is to be told
 	watchArmed
 	watchRunning // onGone is running
 	watchFired   // onGone has run
@@ -61,7 +67,8 @@ type watchTicket struct {
 	onGone func()
 	slot   uint32
 	gen    uint32
-	state  watchState // guarded by w.mu
+	state  watchState // guarded by w.mu, as is gone
+	gone   bool       // the peer left while nobody was to be told
 
 	// addFD and delFD as method values, made once for a ticket that is reused.
 	add, del func(fd uintptr)
@@ -104,14 +111,37 @@ func (w *watcher) Close() error {
 	return err
 }
 
-// watch calls onGone, once and from the watcher's goroutine, when the peer of c
-// closes, half-closes or resets. onGone must be quick and must not call stop.
-// It reports false when c has no descriptor (an in-memory connection) or is
-// closed already: then the departure shows at the next read or write. Wrappers
-// are unwrapped (descriptorOf).
+// watch calls onGone, once, when the peer of c closes, half-closes or resets: from
+// the watcher's goroutine, or from this call if the peer has left already. onGone
+// must be quick and must not call disarm or stop. watch reports false when c has
+// no descriptor (an in-memory connection) or is closed already: then the
+// departure shows at the next read or write. Wrappers are unwrapped
+// (descriptorOf).
 //
-// The ticket belongs to the watcher until its stop returns.
+// The ticket belongs to the connection until stop returns, and to the watcher
+// until disarm returns.
 func (w *watcher) watch(c net.Conn, t *watchTicket, onGone func()) bool {
+	if t.w == nil && !w.attach(c, t) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case t.state == watchIdle: // retired: the connection is closed
+		return false
+	case t.state != watchDisarmed:
+		panic("BUG: watchTicket used again before disarm")
+	case t.gone:
+		t.state = watchFired
+		onGone()
+	default:
+		t.onGone, t.state = onGone, watchArmed
+	}
+	return true
+}
+
+// attach puts a connection into the epoll.
+func (w *watcher) attach(c net.Conn, t *watchTicket) bool {
 	sc := descriptorOf(c)
 	if sc == nil {
 		return false
@@ -125,10 +155,6 @@ func (w *watcher) watch(c net.Conn, t *watchTicket, onGone func()) bool {
 	}
 
 	w.mu.Lock()
-	if t.state != watchIdle {
-		w.mu.Unlock()
-		panic("BUG: watchTicket used again before stop")
-	}
 	if n := len(w.free); n > 0 {
 		t.slot, w.free = w.free[n-1], w.free[:n-1]
 	} else {
@@ -137,7 +163,7 @@ func (w *watcher) watch(c net.Conn, t *watchTicket, onGone func()) bool {
 	}
 	s := &w.slots[t.slot]
 	s.t = t
-	t.w, t.rc, t.onGone, t.gen, t.state = w, rc, onGone, s.gen, watchArmed
+	t.w, t.rc, t.gen, t.state, t.gone = w, rc, s.gen, watchDisarmed, false
 	w.mu.Unlock()
 
 	w.life.RLock()
@@ -161,7 +187,7 @@ var errWatcherClosed = errors.New("watcher is closed")
 
 func (t *watchTicket) addFD(fd uintptr) {
 	ev := unix.EpollEvent{
-		Events: unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLONESHOT,
+		Events: unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLET,
 		Fd:     int32(t.slot),
 		Pad:    int32(t.gen),
 	}
@@ -173,11 +199,11 @@ func (t *watchTicket) delFD(fd uintptr) {
 	_ = unix.EpollCtl(t.w.epfd, unix.EPOLL_CTL_DEL, int(fd), nil)
 }
 
-// stop ends the watch. When it returns, onGone is not running and will not run,
-// and the connection is no longer registered, so it can be handed on. It does
+// disarm ends the watch for a request: when it returns, onGone is not running and
+// will not run. The connection stays in the epoll for its next request. It does
 // nothing on a ticket that is not in use. Only one goroutine may call it, and
 // never from within onGone.
-func (t *watchTicket) stop() {
+func (t *watchTicket) disarm() {
 	w := t.w
 	if w == nil {
 		return
@@ -186,8 +212,30 @@ func (t *watchTicket) stop() {
 	for t.state == watchRunning {
 		w.settled.Wait()
 	}
+	if t.state == watchFired {
+		t.gone = true // for a request that was sent ahead
+	}
+	if t.state != watchIdle {
+		t.state = watchDisarmed
+	}
+	t.onGone = nil
+	w.mu.Unlock()
+}
+
+// retire ends the watch for a connection that is about to be closed, which takes
+// it out of the epoll. It may be called from any goroutine, and again; disarm and
+// watch then do nothing.
+func (t *watchTicket) retire() {
+	w := t.w
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for t.state == watchRunning {
+		w.settled.Wait()
+	}
 	if t.state == watchIdle {
-		w.mu.Unlock()
 		return
 	}
 	s := &w.slots[t.slot]
@@ -195,8 +243,16 @@ func (t *watchTicket) stop() {
 	s.gen++
 	w.free = append(w.free, t.slot)
 	t.state, t.onGone = watchIdle, nil
-	w.mu.Unlock()
+}
 
+// stop ends the watch for a connection that lives on. The ticket may be used
+// again.
+func (t *watchTicket) stop() {
+	w := t.w
+	if w == nil {
+		return
+	}
+	t.retire()
 	// A connection that was closed meanwhile has left the epoll by itself, and
 	// Control then does not run: the number may be another connection's by now.
 	w.life.RLock()
@@ -204,7 +260,7 @@ func (t *watchTicket) stop() {
 		_ = t.rc.Control(t.del)
 	}
 	w.life.RUnlock()
-	t.rc = nil
+	t.w, t.rc = nil, nil
 }
 
 // run waits for events until the epoll is closed.
@@ -237,7 +293,12 @@ func (w *watcher) fire(slot, gen uint32) {
 	w.mu.Lock()
 	s := &w.slots[slot]
 	t := s.t
-	if t == nil || s.gen != gen || t.state != watchArmed {
+	if t == nil || s.gen != gen {
+		w.mu.Unlock()
+		return
+	}
+	if t.state != watchArmed {
+		t.gone = true
 		w.mu.Unlock()
 		return
 	}

@@ -20,5 +20,14 @@ func (w *watcher) Close() error { return nil }
 // watch always reports false: the departure will be seen at the next write.
 func (w *watcher) watch(net.Conn, *watchTicket, func()) bool { return false }
 
+// attach has nowhere to put a connection.
+func (w *watcher) attach(net.Conn, *watchTicket) bool { return false }
+
+// disarm has nothing to end.
+func (t *watchTicket) disarm() {}
+
+// retire has nothing to free.
+func (t *watchTicket) retire() {}
+
 // stop has nothing to deregister.
 func (t *watchTicket) stop() {}

@@ -274,6 +274,13 @@ func (a *Answer) Started() bool { return a.started }
 // Ended reports whether the answer is whole or has failed.
 func (a *Answer) Ended() bool { return a.ended }
 
+// Over reports that nothing which the backend still sends can reach the client:
+// a translated answer has ended, or one that is passed through could not be read
+// on and the client was told.
+func (a *Answer) Over() bool {
+	return a.ended && (!a.through || a.err != nil && a.err.unreadable)
+}
+
 // Finishing reports that only late usage or a terminator is awaited.
 func (a *Answer) Finishing() bool { return a.ended || a.dec.Finishing() }
 

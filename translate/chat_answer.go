@@ -190,7 +190,7 @@ func (e *completionEncoder) delta(dst []byte, ev *Event) []byte {
 	}
 	if ev.Replace && b.sent {
 		// What was sent cannot be taken back.
-		e.s.Ledger.Note("replace")
+		e.s.Ledger.Note("replaced_text")
 		return dst
 	}
 	switch b.typ {
@@ -266,7 +266,7 @@ func (e *completionEncoder) annotation(dst []byte, ev *Event) []byte {
 		dst = append(append(dst, e.head...), `"annotations":[`...)
 		var ok bool
 		if dst, ok = appendCitation(dst, viewString(ev.Data), e.blocks[i].from); !ok {
-			e.s.Ledger.Note("annotation")
+			e.s.Ledger.Note("annotations")
 			return dst[:mark]
 		}
 		return append(append(dst, ']'), e.tail...)
@@ -312,14 +312,10 @@ func (e *completionEncoder) finish(dst []byte, ev *Event) []byte {
 	dst = append(dst, e.tail[:len(e.tail)-len(e.tailEnd())]...)
 	dst = append(append(append(dst, '"'), finishWord(e.s, ev.Reason, e.calls > 0, e.legacy)...), '"')
 	dst = append(dst, e.tailEnd()[len("null"):]...)
-	if e.usage {
-		if e.counted.Known() {
-			dst = append(e.frame(dst), `"choices":[],"usage":`...)
-			dst = appendCompletionUsage(dst, e.counted, e.bare)
-			dst = append(dst, "}\n\n"...)
-		} else {
-			e.s.Ledger.Note("usage")
-		}
+	if e.usage && e.counted.Known() { // absent is not zero
+		dst = append(e.frame(dst), `"choices":[],"usage":`...)
+		dst = appendCompletionUsage(dst, e.counted, e.bare)
+		dst = append(dst, "}\n\n"...)
 	}
 	return append(dst, "data: [DONE]\n\n"...)
 }
@@ -511,7 +507,7 @@ func (g *completionParts) gather(s *Setup, f *Fold) {
 				var ok bool
 				if g.annotations, ok = appendCitation(g.annotations, a, chars); !ok {
 					g.annotations = g.annotations[:mark]
-					s.Ledger.Note("annotation")
+					s.Ledger.Note("annotations")
 				}
 			}
 			chars += utf8.RuneCountInString(b.Text)

@@ -488,7 +488,7 @@ func (d *completionDecoder) annotate(out Sink) {
 			return true
 		}
 		if d.cur < 0 || d.curType != BlockText {
-			d.s.Ledger.Note("annotation")
+			d.s.Ledger.Note("annotations")
 			return true
 		}
 		d.scratch = flatAnnotation(d.scratch[:0], a, d.blockRunes)
@@ -575,7 +575,7 @@ func completionError(doc []byte, answers, named bool) *Error {
 	}
 	err := InBand(status, code, message)
 	if err.Kind == KindInvalid {
-		err.Param = cleanMessage(param)
+		err.Param = clone(cleanMessage(param))
 	}
 	return err
 }

@@ -645,7 +645,7 @@ finish pause
 > {"content":"\n\nc"}
 > {"content":"d"}
 > {},"logprobs":null,"finish_reason":"stop"}]}
-data: [DONE]`, "annotation,finish_reason")
+data: [DONE]`, "annotations,finish_reason")
 	f("a call that ran is not the client's", &Request{}, `
 start
 block 0 tool_call msg=0 part=0 name="f" call="c" ran

@@ -130,17 +130,18 @@ func paragraph(dst []byte) []byte {
 	return dst
 }
 
-// callName finds the tool's name of a call that the request answers.
+// callName finds the tool's name of a call that the request answers. The calls
+// are indexed when they are first asked for.
 func callName(r *Request, callID string) string {
-	for i := range r.Turns {
-		for j := range r.Turns[i].Blocks {
-			if b := &r.Turns[i].Blocks[j]; b.Type == BlockToolCall && b.CallID == callID {
-				return b.Name
+	if r.callNames == nil {
+		r.callNames = map[string]string{}
+		for i := range r.Turns {
+			for j := range r.Turns[i].Blocks {
+				if b := &r.Turns[i].Blocks[j]; b.Type == BlockToolCall {
+					r.callNames[b.CallID] = b.Name
+				}
 			}
 		}
 	}
-	return ""
+	return r.callNames[callID]
 }
-
-// appendBlockText writes a content block of a request as text.
-func appendBlockText(dst []byte, b *Block) []byte { return RenderBlock(dst, b) }

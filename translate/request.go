@@ -32,6 +32,8 @@ type Request struct {
 	Body []byte
 	// Ledger takes what cannot be carried to the backend.
 	Ledger Ledger
+
+	callNames map[string]string // of the calls in Turns, by call id
 }
 
 // Tri is a boolean that may be absent.

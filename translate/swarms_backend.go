@@ -184,7 +184,7 @@ func (e *swarmsRequest) turn(t *Turn, images bool) *Error {
 				text = paragraph(text)
 			}
 			markdown = b.Type > BlockRefusal
-			text = appendBlockText(text, b)
+			text = RenderBlock(text, b)
 			said = true
 		case BlockToolCall:
 			e.r.Ledger.Drop(swarmsPlace(b, t))
@@ -263,7 +263,7 @@ func (e *swarmsRequest) result(dst []byte, b *Block, t *Turn) ([]byte, *Error) {
 			}
 			return dst, e.unsupported(p.Path)
 		}
-		dst = appendBlockText(dst, p)
+		dst = RenderBlock(dst, p)
 	}
 	return append(dst, ']'), nil
 }

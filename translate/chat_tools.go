@@ -1,0 +1,229 @@
+package translate
+
+import "github.com/tidwall/gjson"
+
+// decodeChatTools reads the tools on offer.
+func decodeChatTools(r *Request, v gjson.Result) *Error {
+	if err := anArray.check(v, At("tools")); err != nil {
+		return err
+	}
+	var err *Error
+	i := 0
+	v.ForEach(func(_, t gjson.Result) bool {
+		at := AtIndex("tools", i)
+		i++
+		if err = anObject.check(t, at); err != nil {
+			return false
+		}
+		tool := Tool{Raw: t.Raw, Path: at}
+		switch typ := t.Get("type").String(); typ {
+		case "function":
+			err = decodeFunction(r, &tool, t.Get("function"), at.In("function"))
+			countUnknown(r, t, "type", "function")
+		case "custom":
+			err = decodeCustom(r, &tool, t.Get("custom"), at.In("custom"))
+			countUnknown(r, t, "type", "custom")
+		case "":
+			err = missing(at.In("type"))
+		default:
+			tool.Kind, tool.Name = ToolBuiltin, typ
+		}
+		if err != nil {
+			return false
+		}
+		r.Tools = append(r.Tools, tool)
+		return true
+	})
+	return err
+}
+
+// decodeFunction reads a function. Chat takes an absent strict for false, which
+// an unset one says.
+func decodeFunction(r *Request, t *Tool, f gjson.Result, at Path) *Error {
+	if !f.Exists() {
+		return missing(at)
+	}
+	if err := anObject.check(f, at); err != nil {
+		return err
+	}
+	name := f.Get("name")
+	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
+		return missing(at.In("name"))
+	}
+	t.Description = f.Get("description").String()
+	countUnknown(r, f, "name", "description", "parameters", "strict")
+	if s := f.Get("strict"); s.Exists() && s.Type != gjson.Null {
+		if err := aBoolean.check(s, at.In("strict")); err != nil {
+			return err
+		}
+		t.Strict = TriOf(s.Bool())
+	}
+	if p := f.Get("parameters"); p.Exists() && p.Type != gjson.Null {
+		if err := anObject.check(p, at.In("parameters")); err != nil {
+			return err
+		}
+		t.Parameters = p.Raw
+	}
+	return nil
+}
+
+func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
+	if !c.Exists() {
+		return missing(at)
+	}
+	if err := anObject.check(c, at); err != nil {
+		return err
+	}
+	t.Kind = ToolCustom
+	name := c.Get("name")
+	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
+		return missing(at.In("name"))
+	}
+	t.Description = c.Get("description").String()
+	countUnknown(r, c, "name", "description", "format")
+	format := c.Get("format")
+	t.Grammar = ToolGrammar{Type: format.Get("type").String(), Syntax: format.Get("grammar.syntax").String(),
+		Definition: format.Get("grammar.definition").String()}
+	switch t.Grammar.Type {
+	case "", "text", "grammar":
+		return nil
+	}
+	return Invalid(at.In("format.type"), "'%s' must be text or grammar.", at.In("format.type"))
+}
+
+// decodeFunctions reads the deprecated functions.
+func decodeFunctions(r *Request, v gjson.Result) *Error {
+	if err := anArray.check(v, At("functions")); err != nil {
+		return err
+	}
+	var err *Error
+	i := 0
+	v.ForEach(func(_, f gjson.Result) bool {
+		tool := Tool{Raw: f.Raw, Path: AtIndex("functions", i)}
+		i++
+		if err = decodeFunction(r, &tool, f, tool.Path); err == nil {
+			r.Tools = append(r.Tools, tool)
+		}
+		return err == nil
+	})
+	return err
+}
+
+func decodeToolChoice(r *Request, v gjson.Result) *Error {
+	at := At("tool_choice")
+	c := ToolChoice{Path: at}
+	if v.Type == gjson.String {
+		switch v.String() {
+		case "none":
+			c.Mode = ChoiceNone
+		case "auto":
+			c.Mode = ChoiceAuto
+		case "required":
+			c.Mode = ChoiceRequired
+		default:
+			return Invalid(at, "'tool_choice' must be none, auto, required or an object.")
+		}
+		r.ToolChoice = c
+		return nil
+	}
+	if !v.IsObject() {
+		return Invalid(at, "'tool_choice' must be none, auto, required or an object.")
+	}
+	switch typ := v.Get("type").String(); typ {
+	case "":
+		return missing(at.In("type"))
+	case "allowed_tools":
+		c.Mode = ChoiceAllowed
+		allowed := v.Get("allowed_tools")
+		switch allowed.Get("mode").String() {
+		case "auto":
+		case "required":
+			c.Forced = true
+		default:
+			return Invalid(at.In("allowed_tools.mode"), "'%s' must be auto or required.", at.In("allowed_tools.mode"))
+		}
+		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
+			kind, name := choiceTool(t)
+			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.In("allowed_tools.tools")})
+			return true
+		})
+	default:
+		c.Mode = ChoiceNamed
+		c.Kind, c.Name = choiceTool(v)
+		if c.Name == "" {
+			return missing(at.In(typ + ".name"))
+		}
+	}
+	r.ToolChoice = c
+	return nil
+}
+
+// choiceTool reads {"type":"function","function":{"name":…}}, the same of a
+// custom tool, or {"type":…} of a built-in one.
+func choiceTool(v gjson.Result) (ToolKind, string) {
+	switch typ := v.Get("type").String(); typ {
+	case "function":
+		return ToolFunction, v.Get("function.name").String()
+	case "custom":
+		return ToolCustom, v.Get("custom.name").String()
+	default:
+		return ToolBuiltin, typ
+	}
+}
+
+// decodeFunctionCall reads the deprecated function_call.
+func decodeFunctionCall(r *Request, v gjson.Result) *Error {
+	at := At("function_call")
+	c := ToolChoice{Path: at}
+	switch {
+	case v.Type == gjson.String && v.Str == "none":
+		c.Mode = ChoiceNone
+	case v.Type == gjson.String && v.Str == "auto":
+		c.Mode = ChoiceAuto
+	case v.IsObject() && v.Get("name").Type == gjson.String:
+		c.Mode, c.Name = ChoiceNamed, v.Get("name").String()
+	default:
+		return Invalid(at, "'function_call' must be none, auto or an object with a name.")
+	}
+	r.ToolChoice = c
+	return nil
+}
+
+func decodeResponseFormat(r *Request, v gjson.Result) *Error {
+	at := At("response_format")
+	if err := anObject.check(v, at); err != nil {
+		return err
+	}
+	f := Format{Path: at}
+	countUnknown(r, v, "type", "json_schema")
+	switch v.Get("type").String() {
+	case "text":
+		f.Kind = FormatText
+	case "json_object":
+		f.Kind = FormatJSONObject
+	case "json_schema":
+		f.Kind = FormatJSONSchema
+		s := v.Get("json_schema")
+		if err := anObject.check(s, at.In("json_schema")); err != nil {
+			return err
+		}
+		countUnknown(r, s, "name", "description", "schema", "strict")
+		f.Name, f.Description = s.Get("name").String(), s.Get("description").String()
+		if f.Name == "" {
+			return missing(at.In("json_schema.name"))
+		}
+		if schema := s.Get("schema"); schema.Exists() {
+			if err := anObject.check(schema, at.In("json_schema.schema")); err != nil {
+				return err
+			}
+			f.Schema = schema.Raw
+		}
+		if strict := s.Get("strict"); strict.Type == gjson.True || strict.Type == gjson.False {
+			f.Strict = TriOf(strict.Bool())
+		}
+	default:
+		return Invalid(at.In("type"), "'%s' must be text, json_object or json_schema.", at.In("type"))
+	}
+	r.Format = f
+	return nil
+}
