@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -86,10 +87,16 @@ func (r *record) write(c *call) {
 	}
 	f = append(f, zap.String("outcome", outcome))
 	if len(r.dropped) > 0 {
-		f = append(f, zap.Strings("dropped", r.dropped))
+		// Names may be fields as the client wrote them, in a body that is used
+		// again when this returns; a log may keep what it is given.
+		names := make([]string, len(r.dropped))
+		for i, n := range r.dropped {
+			names[i] = strings.Clone(n)
+		}
+		f = append(f, zap.Strings("dropped", names))
 	}
 	if r.err != nil {
-		f = append(f, zap.String("code", r.err.Code), zap.String("error", printableError(r.err)))
+		f = append(f, zap.String("code", strings.Clone(r.err.Code)), zap.String("error", printableError(r.err)))
 	}
 	line.Write(f...)
 }
@@ -97,7 +104,7 @@ func (r *record) write(c *call) {
 func printableError(e *translate.Error) string {
 	s := e.Error()
 	if len(s) > 512 {
-		s = s[:512] + "…"
+		return s[:512] + "…"
 	}
-	return s
+	return strings.Clone(s)
 }

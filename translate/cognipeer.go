@@ -232,9 +232,7 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 		return refuse(text.History.Path)
 	}
 	if len(r.Tools) > 0 {
-		p := r.Tools[0].Path
-		p.I, p.J = -1, -1 // all of them
-		r.Ledger.Drop(p)
+		r.Ledger.Drop(At(r.Tools[0].Path.Base))
 	}
 
 	dst = append(dst, `{"model":`...)

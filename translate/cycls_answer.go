@@ -7,7 +7,7 @@ import (
 )
 
 // cyclsTyped reports whether a JSON object has a type, as components do.
-func cyclsTyped(raw []byte) bool { return gjson.Get(viewString(raw), "type").Type == gjson.String }
+func cyclsTyped(raw []byte) bool { return gjson.Get(viewString(raw), "type").Str != "" }
 
 // AppendAnswer implements Face. The server itself only streams; this is the
 // form in which its web client stores an answer and sends it back in the

@@ -44,6 +44,7 @@ type respDecoder struct {
 	items  []respItem
 	cur    int // the item spoken of last
 	blocks int // used indices
+	shape  respShape
 }
 
 // respItem is an output item as far as it is known.
@@ -121,12 +122,14 @@ func (d *respDecoder) Keep(*sse.Frame) bool { return !d.cut }
 // these.
 type respFrame struct {
 	typ                     []byte
+	untyped                 bool // typ is from the event line
 	itemID                  []byte
 	output                  int64
 	content                 int64
 	summary                 int64
 	delta                   []byte // decoded
 	deltaRaw                []byte // as it stood, with its quotes
+	slots                   [respSlots]respSlot
 	text                    []byte // of a done event, whatever its member is called
 	name                    []byte
 	logprobs                []byte
@@ -159,13 +162,22 @@ func (d *respDecoder) Frame(f *sse.Frame, out Sink) {
 			return
 		}
 	}
+	if d.shape.match(data) {
+		if it := &d.items[d.shape.item]; !it.done && it.parts[d.shape.part].open {
+			if d.shape.seq >= 0 {
+				d.seq = d.shape.seq
+			}
+			d.emit(&it.parts[d.shape.part], d.shape.text, d.shape.quoted, out)
+			return
+		}
+	}
 	var e respFrame
 	if err := d.parse(data, &e); err != nil {
 		d.fail(Unreadable(err), out)
 		return
 	}
 	if e.typ == nil {
-		e.typ = f.Event
+		e.typ, e.untyped = f.Event, true
 	}
 	d.dispatch(&e, data, out)
 }
@@ -181,9 +193,11 @@ func (d *respDecoder) parse(data []byte, e *respFrame) error {
 			case "type":
 				e.typ, _ = dec.Str()
 			case "sequence_number":
+				from := dec.Offset()
 				if n, ok := dec.Int(); ok {
 					d.seq = n
 				}
+				e.slots[slotSeq] = respSlot{from, dec.Offset()}
 			case "item_id":
 				e.itemID, _ = dec.Str()
 			case "output_index":
@@ -197,7 +211,12 @@ func (d *respDecoder) parse(data []byte, e *respFrame) error {
 			case "delta":
 				from := dec.Offset()
 				e.delta, _ = dec.Str()
+				e.slots[slotText] = respSlot{from, dec.Offset()}
 				e.deltaRaw = data[from:dec.Offset()]
+			case "obfuscation":
+				from := dec.Offset()
+				dec.Skip()
+				e.slots[slotNoise] = respSlot{from, dec.Offset()}
 			case "text", "refusal", "arguments", "input":
 				if s, ok := dec.Str(); ok {
 					e.text = s
@@ -231,17 +250,17 @@ func (d *respDecoder) parse(data []byte, e *respFrame) error {
 func (d *respDecoder) dispatch(e *respFrame, data []byte, out Sink) {
 	switch string(e.typ) {
 	case "response.output_text.delta":
-		d.text(partText, e.content, e, out)
+		d.text(partText, e.content, e, data, out)
 	case "response.function_call_arguments.delta":
-		d.text(partArguments, 0, e, out)
+		d.text(partArguments, 0, e, data, out)
 	case "response.reasoning_summary_text.delta", "response.reasoning_summary.delta":
-		d.text(partSummary, e.summary, e, out)
+		d.text(partSummary, e.summary, e, data, out)
 	case "response.reasoning_text.delta", "response.reasoning.delta": // the second is Open Responses'
-		d.text(partRaw, e.content, e, out)
+		d.text(partRaw, e.content, e, data, out)
 	case "response.refusal.delta":
-		d.text(partRefusal, e.content, e, out)
+		d.text(partRefusal, e.content, e, data, out)
 	case "response.custom_tool_call_input.delta":
-		d.text(partInput, 0, e, out)
+		d.text(partInput, 0, e, data, out)
 
 	case "response.output_text.done":
 		d.textDone(partText, e.content, e, out)
@@ -469,25 +488,28 @@ func (d *respDecoder) target(kind respPartKind, index int64, e *respFrame) (*res
 	return it, it.part(kind, index)
 }
 
-func (d *respDecoder) text(kind respPartKind, index int64, e *respFrame, out Sink) {
+func (d *respDecoder) text(kind respPartKind, index int64, e *respFrame, data []byte, out Sink) {
 	it, p := d.target(kind, index, e)
-	if it == nil || len(e.delta) == 0 {
+	if it == nil || len(e.delta) == 0 || !d.open(it, p, out) {
 		return
 	}
-	text := e.delta
-	last := text[len(text)-1]
-	if last >= utf8.RuneSelf || p.nheld > 0 || p.hiHalf != 0 {
-		text = d.whole(p, text, e.deltaRaw)
-	}
-	if len(text) == 0 || !d.open(it, p, out) {
-		return
-	}
-	d.delta.Logprobs = nil
 	if len(e.logprobs) > 2 && e.logprobs[0] == '[' {
 		d.delta.Logprobs = d.oneLine(e.logprobs)
+	} else if !e.untyped {
+		d.shape.learn(data, e, d.cur, it.cur)
+	}
+	d.emit(p, e.delta, e.deltaRaw, out)
+	d.delta.Logprobs = nil
+}
+
+// emit sends a delta; raw is its text as it stood, with its quotes.
+func (d *respDecoder) emit(p *respPartState, text, raw []byte, out Sink) {
+	if last := text[len(text)-1]; last >= utf8.RuneSelf || p.nheld > 0 || p.hiHalf != 0 {
+		if text = d.whole(p, text, raw); len(text) == 0 {
+			return
+		}
 	}
 	d.send(p, text, out)
-	d.delta.Logprobs = nil
 }
 
 func (d *respDecoder) send(p *respPartState, text []byte, out Sink) {

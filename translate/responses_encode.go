@@ -2,8 +2,11 @@ package translate
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/dragoman-proxy/dragoman/internal/jsonx"
 )
@@ -21,6 +24,7 @@ type respEncoder struct {
 	object *respSkeleton
 	quiet  bool
 
+	created int64
 	started bool
 	ended   bool
 	seq     int64
@@ -34,6 +38,7 @@ type respEncoder struct {
 	cur  int      // index of the open block, -1 if none
 	skip bool     // the open block has no place here
 
+	natives  []string // ids of native items
 	id       []byte
 	itemAt   int // where in output the open item begins
 	partAt   int // where its open part begins
@@ -68,17 +73,7 @@ const (
 )
 
 func newRespEncoder(s *Setup) *respEncoder {
-	echo := newRespEcho()
-	if s.Request != nil {
-		echo.read(s.Request.Body)
-		if s.Request.Face == nil || s.Request.Face.Name != "cognipeer" {
-			echo.version = ""
-		}
-	}
-	return &respEncoder{
-		s: s, cur: -1, usage: NoUsage(),
-		object: newRespSkeleton(s.ID("resp_", -1), s.Model(), s.Created, echo),
-	}
+	return &respEncoder{s: s, cur: -1, usage: NoUsage(), created: s.Created}
 }
 
 // Encode implements Encoder.
@@ -91,6 +86,9 @@ func (e *respEncoder) Encode(dst []byte, ev *Event) []byte {
 	case EventBlockDelta:
 		e.delta(ev)
 	case EventStart:
+		if ev.Created > 0 && !e.started {
+			e.created = ev.Created
+		}
 		e.start()
 	case EventBlockStart:
 		e.start()
@@ -149,6 +147,14 @@ func (e *respEncoder) start() {
 		return
 	}
 	e.started = true
+	echo := newRespEcho()
+	if r := e.s.Request; r != nil {
+		echo.read(r.Body)
+		if r.Face == nil || r.Face.Name != "cognipeer" {
+			echo.version = "" // the dialect's
+		}
+	}
+	e.object = newRespSkeleton(e.s.ID("resp_", -1), e.s.Model(), e.created, echo)
 	if e.quiet {
 		return
 	}
@@ -300,12 +306,21 @@ func (e *respEncoder) openCall(b *Block) {
 	}
 }
 
-// native writes an item as the backend wrote it.
+// native writes an item as the backend wrote it; it only gets an id of its own
+// if its own is missing or came before.
 func (e *respEncoder) native(item string) {
 	if e.items > 0 {
 		e.output = append(e.output, ',')
 	}
 	e.itemAt = len(e.output)
+	id := respText(gjson.Get(item, "id"))
+	if id == "" || slices.Contains(e.natives, id) {
+		id = e.s.ID("item_", e.items)
+		s := newSplice(viewBytes(item))
+		s.set("id", quote(id))
+		item = viewString(s.append(nil))
+	}
+	e.natives = append(e.natives, clone(id))
 	e.output = respAppendJSON(e.output, viewBytes(item))
 	e.items++
 	e.added("")
@@ -639,9 +654,9 @@ const respDone = "data: [DONE]\n\n"
 func (e *respEncoder) appendObject(dst []byte, status, reason string) []byte {
 	completed := int64(0)
 	if status == "completed" {
-		completed = e.s.Created
+		completed = e.created
 		if e.s.Now != nil {
-			completed = e.s.Now().Unix()
+			completed = max(completed, e.s.Now().Unix())
 		}
 	}
 	return e.object.append(dst, status, completed, nil, reason, e.output, e.usage)
@@ -681,7 +696,8 @@ func appendRespAnswer(dst []byte, s *Setup, f *Fold) []byte {
 	e := newRespEncoder(s)
 	e.quiet = true
 	e.usage = f.Usage
-	var ev Event
+	ev := Event{Kind: EventStart, Created: f.Created}
+	dst = e.Encode(dst, &ev)
 	index := 0
 	f.Each(func(m *FoldMessage, b FoldBlock) {
 		ev = Event{Kind: EventBlockStart, Index: index, Block: b.Block, Msg: m.Msg, Part: b.Part, Author: m.Author, Phase: m.Phase}

@@ -314,8 +314,11 @@ func (g *respGrammar) itemDone(e gjson.Result) error {
 			return fmt.Errorf("input is not what was streamed: %q", g.text)
 		}
 	}
-	if status := item.Get("status").String(); item.Get("type").String() != "reasoning" && status != "completed" && status != "incomplete" && status != "failed" {
-		return fmt.Errorf("status is %q", status)
+	switch item.Get("type").String() {
+	case "message", "function_call", "custom_tool_call": // others are as the backend wrote them
+		if status := item.Get("status").String(); status != "completed" && status != "incomplete" {
+			return fmt.Errorf("status is %q", status)
+		}
 	}
 	g.items = append(g.items, item)
 	g.open = false

@@ -39,22 +39,60 @@ func newRespEcho() *respEcho {
 	}
 }
 
-func (o *respEcho) read(body []byte) {
-	fields := map[string]*string{
-		"instructions": &o.instructions, "max_output_tokens": &o.maxOutputTokens, "max_tool_calls": &o.maxToolCalls,
-		"parallel_tool_calls": &o.parallelToolCalls, "prompt_cache_key": &o.promptCacheKey,
-		"prompt_cache_retention": &o.promptCacheRetention, "safety_identifier": &o.safetyIdentifier,
-		"service_tier": &o.serviceTier, "temperature": &o.temperature, "tool_choice": &o.toolChoice,
-		"top_logprobs": &o.topLogprobs, "top_p": &o.topP, "presence_penalty": &o.presence,
-		"frequency_penalty": &o.frequency, "truncation": &o.truncation, "user": &o.user, "metadata": &o.metadata,
-		"tools": &o.tools, "version": &o.version,
+// field is where the field of that name is kept, nil for one that is not
+// repeated as it is.
+func (o *respEcho) field(key string) *string {
+	switch key {
+	case "instructions":
+		return &o.instructions
+	case "max_output_tokens":
+		return &o.maxOutputTokens
+	case "max_tool_calls":
+		return &o.maxToolCalls
+	case "parallel_tool_calls":
+		return &o.parallelToolCalls
+	case "prompt_cache_key":
+		return &o.promptCacheKey
+	case "prompt_cache_retention":
+		return &o.promptCacheRetention
+	case "safety_identifier":
+		return &o.safetyIdentifier
+	case "service_tier":
+		return &o.serviceTier
+	case "temperature":
+		return &o.temperature
+	case "tool_choice":
+		return &o.toolChoice
+	case "tools":
+		return &o.tools
+	case "top_logprobs":
+		return &o.topLogprobs
+	case "top_p":
+		return &o.topP
+	case "presence_penalty":
+		return &o.presence
+	case "frequency_penalty":
+		return &o.frequency
+	case "truncation":
+		return &o.truncation
+	case "user":
+		return &o.user
+	case "metadata":
+		return &o.metadata
+	case "version":
+		return &o.version
 	}
+	return nil
+}
+
+// read takes over what the request says.
+func (o *respEcho) read(body []byte) {
 	gjson.Parse(viewString(body)).ForEach(func(k, v gjson.Result) bool {
 		if v.Type == gjson.Null {
 			return true
 		}
 		key := k.String()
-		switch f := fields[key]; {
+		switch f := o.field(key); {
 		case f != nil:
 			*f = v.Raw
 		case key == "reasoning":
@@ -88,66 +126,68 @@ func (o *respEcho) read(body []byte) {
 	}
 }
 
-// newRespSkeleton prepares the object of one answer. version is a member of the
-// Cognipeer dialect.
+// newRespSkeleton prepares the object of one answer.
 func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkeleton {
-	o := &respSkeleton{}
-	o.head = append(o.head, `{"id":`...)
-	o.head = jsonx.AppendStringS(o.head, id)
-	o.head = append(o.head, `,"object":"response","created_at":`...)
-	o.head = strconv.AppendInt(o.head, created, 10)
-	o.head = append(o.head, `,"completed_at":`...)
-
-	raw := func(dst []byte, key, value string) []byte {
-		dst = append(append(append(dst, `,"`...), key...), `":`...)
-		return respAppendJSON(dst, viewBytes(value))
+	b := make([]byte, 0, 1024+len(echo.instructions)+len(echo.tools)+len(echo.metadata)+len(echo.format))
+	raw := func(key, value string) {
+		b = append(append(append(b, `,"`...), key...), `":`...)
+		b = respAppendJSON(b, viewBytes(value))
 	}
-	o.mid = raw(o.mid, "instructions", echo.instructions)
-	o.mid = raw(o.mid, "max_output_tokens", echo.maxOutputTokens)
-	o.mid = raw(o.mid, "max_tool_calls", echo.maxToolCalls)
-	o.mid = append(o.mid, `,"model":`...)
-	o.mid = jsonx.AppendStringS(o.mid, model)
-	o.mid = append(o.mid, `,"output":[`...)
+	b = append(b, `{"id":`...)
+	b = jsonx.AppendStringS(b, id)
+	b = append(b, `,"object":"response","created_at":`...)
+	b = strconv.AppendInt(b, created, 10)
+	b = append(b, `,"completed_at":`...)
+	head := len(b)
 
-	o.tail = append(o.tail, ']')
-	o.tail = raw(o.tail, "parallel_tool_calls", echo.parallelToolCalls)
-	o.tail = append(o.tail, `,"previous_response_id":null`...)
-	o.tail = raw(o.tail, "prompt_cache_key", echo.promptCacheKey)
+	raw("instructions", echo.instructions)
+	raw("max_output_tokens", echo.maxOutputTokens)
+	raw("max_tool_calls", echo.maxToolCalls)
+	b = append(b, `,"model":`...)
+	b = jsonx.AppendStringS(b, model)
+	b = append(b, `,"output":[`...)
+	mid := len(b)
+
+	b = append(b, ']')
+	raw("parallel_tool_calls", echo.parallelToolCalls)
+	b = append(b, `,"previous_response_id":null`...)
+	raw("prompt_cache_key", echo.promptCacheKey)
 	if echo.promptCacheRetention != "" {
-		o.tail = raw(o.tail, "prompt_cache_retention", echo.promptCacheRetention)
+		raw("prompt_cache_retention", echo.promptCacheRetention)
 	}
-	o.tail = append(o.tail, `,"reasoning":{"effort":`...)
-	o.tail = respAppendJSON(o.tail, viewBytes(echo.effort))
-	o.tail = raw(o.tail, "summary", echo.summary)
-	o.tail = append(o.tail, '}')
-	o.tail = raw(o.tail, "safety_identifier", echo.safetyIdentifier)
-	o.tail = raw(o.tail, "service_tier", echo.serviceTier)
+	b = append(b, `,"reasoning":{"effort":`...)
+	b = respAppendJSON(b, viewBytes(echo.effort))
+	raw("summary", echo.summary)
+	b = append(b, '}')
+	raw("safety_identifier", echo.safetyIdentifier)
+	raw("service_tier", echo.serviceTier)
 	// Nothing is stored until conversations exist, whatever was asked for.
-	o.tail = append(o.tail, `,"store":false`...)
-	o.tail = raw(o.tail, "temperature", echo.temperature)
-	o.tail = append(o.tail, `,"text":{"format":`...)
-	o.tail = respAppendJSON(o.tail, viewBytes(echo.format))
+	b = append(b, `,"store":false`...)
+	raw("temperature", echo.temperature)
+	b = append(b, `,"text":{"format":`...)
+	b = respAppendJSON(b, viewBytes(echo.format))
 	if echo.verbosity != "" {
-		o.tail = raw(o.tail, "verbosity", echo.verbosity)
+		raw("verbosity", echo.verbosity)
 	}
-	o.tail = append(o.tail, '}')
-	o.tail = raw(o.tail, "tool_choice", echo.toolChoice)
-	o.tail = append(o.tail, `,"tools":`...)
-	o.tail = appendEchoedTools(o.tail, echo.tools)
-	o.tail = raw(o.tail, "top_logprobs", echo.topLogprobs)
-	o.tail = raw(o.tail, "top_p", echo.topP)
-	o.tail = raw(o.tail, "presence_penalty", echo.presence)
-	o.tail = raw(o.tail, "frequency_penalty", echo.frequency)
-	o.tail = raw(o.tail, "truncation", echo.truncation)
-	o.tail = append(o.tail, `,"usage":`...)
+	b = append(b, '}')
+	raw("tool_choice", echo.toolChoice)
+	b = append(b, `,"tools":`...)
+	b = appendEchoedTools(b, echo.tools)
+	raw("top_logprobs", echo.topLogprobs)
+	raw("top_p", echo.topP)
+	raw("presence_penalty", echo.presence)
+	raw("frequency_penalty", echo.frequency)
+	raw("truncation", echo.truncation)
+	b = append(b, `,"usage":`...)
+	tail := len(b)
 
-	o.last = raw(o.last, "user", echo.user)
-	o.last = raw(o.last, "metadata", echo.metadata)
-	if echo.version != "" {
-		o.last = raw(o.last, "version", echo.version)
+	raw("user", echo.user)
+	raw("metadata", echo.metadata)
+	if echo.version != "" { // Cognipeer's
+		raw("version", echo.version)
 	}
-	o.last = append(o.last, '}')
-	return o
+	b = append(b, '}')
+	return &respSkeleton{head: b[:head], mid: b[head:mid], tail: b[mid:tail], last: b[tail:]}
 }
 
 // appendEchoedTools repeats the tools as the client wrote them; the members

@@ -483,13 +483,13 @@ func (d *respRequest) decodeInput() *Error {
 		return Invalid(at, "'input' must be a string or an array of items.")
 	}
 	var err *Error
-	i := -1
+	i, before := -1, len(d.r.Turns)
 	d.input.ForEach(func(_, item gjson.Result) bool {
 		i++
 		err = d.item(item, AtIndex("input", i))
 		return err == nil
 	})
-	if err == nil && i < 0 {
+	if err == nil && len(d.r.Turns) == before {
 		err = Invalid(at, "'input' must not be empty.")
 	}
 	return err
@@ -686,7 +686,9 @@ func respPart(v gjson.Result, at Path) (Block, *Error) {
 		b.Type = BlockImage
 		b.Detail, b.FileID = respText(v.Get("detail")), respText(v.Get("file_id"))
 		if u := v.Get("image_url"); u.Exists() && u.Type != gjson.Null || b.FileID == "" {
-			b.URL, err = need("image_url")
+			if b.URL, err = need("image_url"); err == nil && b.URL == "" {
+				err = Invalid(at.In("image_url"), "'%s' must not be empty.", at.In("image_url"))
+			}
 		}
 	case "input_file":
 		b.Type = BlockFile

@@ -673,6 +673,20 @@ func TestResponsesKeepsNativeItems(t *testing.T) {
 	}
 }
 
+func TestResponsesGivesNativeItemsIDs(t *testing.T) {
+	t.Parallel()
+	s := respTestSetup(respTestRequest(t, &responsesProtocol))
+	enc := &respSink{enc: newRespEncoder(s)}
+	body := `{"status":"completed","output":[{"type":"mcp_list_tools","tools":[]},{"type":"mcp_list_tools","id":"m"},{"type":"mcp_list_tools","id":"m"}]}`
+	newRespDecoder(s).JSON([]byte(body), enc)
+	if err := checkResponsesStream(enc.out); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := respLast(t, string(enc.out)).Get("output.#.id").Raw, `["item_`+respTestSeed+`00","m","item_`+respTestSeed+`02"]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestResponsesHotPathAllocatesNothing(t *testing.T) {
 	s := respTestSetup(respTestRequest(t, &responsesProtocol))
 	d := newRespDecoder(s)
