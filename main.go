@@ -144,7 +144,7 @@ func serve(conf *config.Config, log *zap.Logger) error {
 	go func() {
 		<-signals
 		log.Warn("second signal: leaving at once")
-		os.Exit(exitFailed) //nolint:forbidigo // the operator asked twice
+		os.Exit(exitFailed) // the operator asked twice
 	}()
 	err = server.Shutdown(ctx)
 	log.Info("stopped")

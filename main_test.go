@@ -66,12 +66,12 @@ func TestCommandLine(t *testing.T) {
 		if got := run(args, &stdout, &stderr); got != code {
 			t.Errorf("%q: exit %d, want %d (%s%s)", args, got, code, &stdout, &stderr)
 		}
-		for _, w := range strings.Split(out, "|") {
+		for w := range strings.SplitSeq(out, "|") {
 			if !strings.Contains(stdout.String(), w) {
 				t.Errorf("%q: %q is missing in stdout %q", args, w, &stdout)
 			}
 		}
-		for _, w := range strings.Split(errs, "|") {
+		for w := range strings.SplitSeq(errs, "|") {
 			if !strings.Contains(stderr.String(), w) {
 				t.Errorf("%q: %q is missing in stderr %q", args, w, &stderr)
 			}

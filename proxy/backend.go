@@ -149,8 +149,7 @@ func retryAfter(ms, s []byte) time.Duration {
 // an answer that broke off.
 func callError(err error) *translate.Error {
 	e := &translate.Error{Kind: translate.KindBackend, Status: 502, Code: "bad_gateway", Message: "The agent cannot be reached.", Cause: err}
-	var u *upstreamError
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*upstreamError](err); ok {
 		e.NoRetry = u.Sent
 		switch {
 		case u.Canceled && errors.Is(u.Err, errClientGone):

@@ -18,7 +18,7 @@ func TestEveryCell(t *testing.T) {
 		yaml += "  - {name: it-" + b.name + ", protocol: " + b.name + ", url: \"demo:" + b.name + "\", model: m}\n"
 	}
 	r := start(t, yaml)
-	eachCell(t, func(t *testing.T, f face, b script) {
+	eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
 		for _, stream := range []bool{true, false} {
 			body, headers := f.ask("hello", stream)
 			got := r.post("/agents/it-"+b.name+f.path, body, headers)
@@ -59,10 +59,7 @@ func TestEveryCell(t *testing.T) {
 // on only when the client has its first event.
 func TestFirstEventDoesNotWait(t *testing.T) {
 	t.Parallel()
-	eachCell(t, func(t *testing.T, f face, b script) {
-		if b.first == "" {
-			t.SkipNow() //nolint:forbidigo // the protocol has no streams
-		}
+	eachCell(t, streaming, func(t *testing.T, f face, b script) {
 		gate := make(chan struct{})
 		back := stage(t, func(v *visit) {
 			v.open()
@@ -99,10 +96,7 @@ func TestFirstEventDoesNotWait(t *testing.T) {
 // with a clean end of the body and by closing the connection.
 func TestCutStreamIsAFailure(t *testing.T) {
 	t.Parallel()
-	eachCell(t, func(t *testing.T, f face, b script) {
-		if b.first == "" {
-			t.SkipNow() //nolint:forbidigo // the protocol has no streams
-		}
+	eachCell(t, streaming, func(t *testing.T, f face, b script) {
 		for _, how := range []string{"clean", "closed", "half a frame"} {
 			gate := make(chan struct{})
 			back := stage(t, func(v *visit) {
@@ -148,10 +142,7 @@ func TestCutStreamIsAFailure(t *testing.T) {
 // first event, and as its very first word.
 func TestFailureInStream(t *testing.T) {
 	t.Parallel()
-	eachCell(t, func(t *testing.T, f face, b script) {
-		if b.first == "" {
-			t.SkipNow() //nolint:forbidigo // the protocol has no streams
-		}
+	eachCell(t, streaming, func(t *testing.T, f face, b script) {
 		gate := make(chan struct{})
 		back := stage(t, func(v *visit) {
 			v.open()
@@ -197,10 +188,7 @@ func TestFailureInStream(t *testing.T) {
 // that says it failed, HTML, and one that is cut.
 func TestJSONAnswers(t *testing.T) {
 	t.Parallel()
-	eachCell(t, func(t *testing.T, f face, b script) {
-		if b.body == "" {
-			t.SkipNow() //nolint:forbidigo // the protocol has no JSON answers
-		}
+	eachCell(t, answersJSON, func(t *testing.T, f face, b script) {
 		back := stage(t, func(v *visit) {
 			switch {
 			case strings.Contains(string(v.body), "fail"):
@@ -263,7 +251,7 @@ func TestBackendStatus(t *testing.T) {
 		{backend: 529, want: 503},
 		{backend: 302, want: 502, noRetry: true},
 	}
-	eachCell(t, func(t *testing.T, f face, b script) {
+	eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
 		back := stage(t, func(v *visit) {
 			c := cases[atoi(v.req.Header.Get("Openai-Case"))]
 			body := b.refusal("the reason is blue")
@@ -303,7 +291,7 @@ func atoi(s string) int {
 // TestDeadBackend asks an agent that nobody serves.
 func TestDeadBackend(t *testing.T) {
 	t.Parallel()
-	eachCell(t, func(t *testing.T, f face, b script) {
+	eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
 		back := stage(t, func(*visit) {})
 		_ = back.ln.Close()
 		r := start(t, agentYAML(b.name, back.addr))

@@ -101,7 +101,6 @@ type stagedAgent struct {
 	t     *testing.T
 	addr  string
 	ln    net.Listener
-	conns chan net.Conn
 	serve func(*visit)
 	seen  chan *visit // every request, in order
 	done  chan struct{}

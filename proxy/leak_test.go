@@ -24,7 +24,7 @@ func openDescriptors() int {
 func liveGoroutines() int {
 	buf := make([]byte, 4<<20)
 	n := 0
-	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		if !strings.Contains(g, "fasthttp.(*workerPool)") || strings.Contains(g, "dragoman/proxy.") {
 			n++
 		}
@@ -38,7 +38,7 @@ type held struct{ goroutines, descriptors, running, clients, watched, idle int }
 func (r *running) held() held {
 	h := held{goroutines: liveGoroutines(), descriptors: openDescriptors(), watched: watchedBy(r.watcher)}
 	r.mu.Lock()
-	h.running = len(r.Server.running)
+	h.running = len(r.running)
 	r.mu.Unlock()
 	r.ln.mu.Lock()
 	h.clients = len(r.ln.conns)
@@ -112,9 +112,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 				cs[i] = r.dialBare()
 			}
 			for _, c := range cs {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					c.send("POST", "/v1/chat/completions", ask(text), "")
 					switch text {
 					case "middle":
@@ -125,7 +123,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 						<-back.seen
 					}
 					_ = c.Close()
-				}()
+				})
 			}
 			wg.Wait()
 			closeAll(cs)

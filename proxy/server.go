@@ -269,8 +269,7 @@ func (s *Server) end(e *call) {
 // protocolError answers a request that fasthttp could not read. No face can be
 // told from it, so it has the shape that most clients read.
 func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
-	var nothing fasthttp.ErrNothingRead
-	if errors.As(err, &nothing) {
+	if _, ok := errors.AsType[fasthttp.ErrNothingRead](err); ok {
 		ctx.Response.Header.SetConnectionClose()
 		ctx.Response.SetStatusCode(fasthttp.StatusRequestTimeout)
 		return

@@ -431,9 +431,7 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 		return false
 	}
 	p.drain()
-	for _, n := range c.losses.Names() {
-		c.log.dropped = append(c.log.dropped, n)
-	}
+	c.log.dropped = append(c.log.dropped, c.losses.Names()...)
 	_ = conn.SetWriteDeadline(time.Time{})
 	return c.keepAlive && !c.http10 && !c.s.draining.Load()
 }

@@ -212,7 +212,7 @@ func (o *origin) try(u *upstreamConn, cn *cancel, head, body []byte, d *deadline
 	if werr != nil {
 		// EPIPE is the error of a connection whose FIN came first; a reset without
 		// one is ECONNRESET.
-		sent := n > 0 && !(errors.Is(werr, syscall.EPIPE) && u.unacknowledged(before))
+		sent := n > 0 && (!errors.Is(werr, syscall.EPIPE) || !u.unacknowledged(before))
 		err := newUpstreamError(cn, "write", sent, werr)
 		if !sent || err.Timeout || err.Canceled {
 			o.abandon(u, cn)

@@ -269,7 +269,7 @@ func (u *upstreamConn) expired(err error) bool {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return true
 	}
-	t, ok := err.(interface{ Timeout() bool }) //nolint:errorlint // not one that wraps ETIMEDOUT
+	t, ok := err.(interface{ Timeout() bool }) // not one that wraps ETIMEDOUT
 	return ok && u.sock == nil && t.Timeout()
 }
 

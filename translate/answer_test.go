@@ -84,7 +84,7 @@ func (d *fakeDecoder) End(cause *Error, out Sink) {
 }
 
 func (d *fakeDecoder) JSON(body []byte, out Sink) {
-	for _, line := range strings.Split(strings.Trim(string(body), `"`), ";") {
+	for line := range strings.SplitSeq(strings.Trim(string(body), `"`), ";") {
 		if e, err := parseEventLine(strings.ReplaceAll(line, "'", `"`)); err == nil {
 			out.Event(e)
 		}

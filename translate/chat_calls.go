@@ -97,7 +97,7 @@ func (d *completionDecoder) callOf(t *toolDelta) int {
 	case len(t.id) > 0 && c.id == "" && complete && c.name != "" && len(t.name) > 0 && len(t.args.b) > 0:
 		return -1
 	case len(t.id) > 0 || len(t.name) == 0 || c.name == "":
-	case c.name != string(t.name) && !(c.scan.Empty() && len(t.args.b) == 0), complete && len(t.args.b) > 0:
+	case c.name != string(t.name) && (!c.scan.Empty() || len(t.args.b) != 0), complete && len(t.args.b) > 0:
 		return -1
 	}
 	return i
@@ -120,7 +120,7 @@ func (d *completionDecoder) openReady(out Sink, other bool) {
 	for ; d.pending < len(d.calls); d.pending++ {
 		c := &d.calls[d.pending]
 		passed := other || d.pending < len(d.calls)-1
-		if c.name == "" || c.id == "" && !(passed && c.scan.Complete()) {
+		if c.name == "" || c.id == "" && (!passed || !c.scan.Complete()) {
 			return
 		}
 		d.openCall(out, c, d.pending)

@@ -423,12 +423,12 @@ func decodeToolMessage(r *Request, t Turn, function bool, content, id gjson.Resu
 
 // lastCall is the latest tool call that match accepts.
 func lastCall(r *Request, match func(*Block) bool) *Block {
-	for i := len(r.Turns) - 1; i >= 0; i-- {
-		if r.Turns[i].Role != RoleAssistant {
+	for _, v := range slices.Backward(r.Turns) {
+		if v.Role != RoleAssistant {
 			continue
 		}
-		for j := len(r.Turns[i].Blocks) - 1; j >= 0; j-- {
-			if b := &r.Turns[i].Blocks[j]; b.Type == BlockToolCall && match(b) {
+		for j := len(v.Blocks) - 1; j >= 0; j-- {
+			if b := &v.Blocks[j]; b.Type == BlockToolCall && match(b) {
 				return b
 			}
 		}

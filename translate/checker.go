@@ -13,7 +13,6 @@ type Checker struct {
 	ended   bool
 	open    map[int]BlockType
 	used    map[int]bool
-	msg     int
 }
 
 // Err is the first breach of the order, nil if there was none.

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"strings"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/dragoman-proxy/dragoman/internal/jsonx"
@@ -206,9 +208,10 @@ func (w *cyclsParts) result(r *Block) {
 		ok = "false"
 	}
 	w.raw("ok", ok)
-	text := r.Text
+	var text strings.Builder
+	text.WriteString(r.Text)
 	for i := range r.Parts {
-		text += r.Parts[i].Text
+		text.WriteString(r.Parts[i].Text)
 	}
-	w.text("result", text)
+	w.text("result", text.String())
 }

@@ -112,7 +112,7 @@ func cyclsCheck(t *testing.T, run func(s *Setup, dec Decoder, out Sink)) []byte 
 	if !bytes.HasSuffix(enc.out, []byte(cyclsDone)) {
 		t.Fatalf("no end: %s", enc.out)
 	}
-	for _, line := range bytes.Split(bytes.TrimSuffix(enc.out, []byte(cyclsDone)), []byte("\n")) {
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(enc.out, []byte(cyclsDone)), []byte("\n")) {
 		data, ok := bytes.CutPrefix(line, []byte("data: "))
 		if len(line) > 0 && string(line) != ": ping" && (!ok || !jsonx.Valid(data)) {
 			t.Fatalf("not a frame: %q", line)

@@ -73,7 +73,7 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 // JSON and says nothing of a stream gets one object.
 func cyclsStream(accept string) bool {
 	json := false
-	for _, part := range strings.Split(accept, ",") {
+	for part := range strings.SplitSeq(accept, ",") {
 		media, _, _ := strings.Cut(part, ";")
 		switch media = strings.TrimSpace(media); {
 		case strings.EqualFold(media, "text/event-stream"):

@@ -68,7 +68,7 @@ func cyclsEvents(t testing.TB, s *Setup, data []byte, n int) string {
 
 func cyclsStreamOf(lines string) []byte {
 	var b bytes.Buffer
-	for _, line := range strings.Split(strings.TrimSpace(lines), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(lines), "\n") {
 		b.WriteString("data: " + strings.TrimSpace(line) + "\n\n")
 	}
 	return b.Bytes()
@@ -545,7 +545,7 @@ func TestCyclsPingIsAComment(t *testing.T) {
 func cyclsMerge(t *testing.T, stream string, newer bool) []map[string]any {
 	t.Helper()
 	var parts []map[string]any
-	for _, line := range strings.Split(stream, "\n") {
+	for line := range strings.SplitSeq(stream, "\n") {
 		data, ok := strings.CutPrefix(line, "data: ")
 		if !ok || data == "[DONE]" {
 			continue

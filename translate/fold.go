@@ -1,5 +1,7 @@
 package translate
 
+import "strings"
+
 import "unsafe"
 
 // Fold gathers the events of an answer into whole messages: what a JSON answer
@@ -135,16 +137,16 @@ func (f *Fold) message(e *Event) *FoldMessage {
 func (f *Fold) Text() string {
 	s := ""
 	for i := range f.Messages {
-		t := ""
+		var t strings.Builder
 		for _, b := range f.Messages[i].Blocks {
 			if b.Type == BlockText {
-				t += b.Text
+				t.WriteString(b.Text)
 			}
 		}
-		if s != "" && t != "" {
+		if s != "" && t.String() != "" {
 			s += "\n\n"
 		}
-		s += t
+		s += t.String()
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,10 +30,8 @@ func (l *Ledger) Drop(p Path) {
 
 // Note notes an entry by its name, once.
 func (l *Ledger) Note(name string) {
-	for _, d := range l.dropped {
-		if d == name {
-			return
-		}
+	if slices.Contains(l.dropped, name) {
+		return
 	}
 	if len(l.dropped) >= maxEntries {
 		l.more++

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"errors"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -56,10 +57,8 @@ func CheckOption(protocol, name, value string) error {
 		if len(o.Values) == 0 {
 			return nil
 		}
-		for _, v := range o.Values {
-			if v == value {
-				return nil
-			}
+		if slices.Contains(o.Values, value) {
+			return nil
 		}
 		return errors.New("must be one of " + strings.Join(o.Values, ", "))
 	}

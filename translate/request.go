@@ -1,6 +1,9 @@
 package translate
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Request is a client's request in the neutral form. Its strings borrow from
 // Body.
@@ -417,9 +420,9 @@ type Setting struct {
 
 // Setting returns the raw JSON of a param; the last one if several were given.
 func (r *Request) Setting(p Param) (raw string, ok bool) {
-	for i := len(r.Settings) - 1; i >= 0; i-- {
-		if r.Settings[i].Param == p {
-			return r.Settings[i].Raw, true
+	for _, s := range slices.Backward(r.Settings) {
+		if s.Param == p {
+			return s.Raw, true
 		}
 	}
 	return "", false

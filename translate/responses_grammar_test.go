@@ -89,8 +89,8 @@ type respGrammar struct {
 }
 
 // checkResponsesStream holds a whole event stream to the grammar of the
-// Responses API (wire/openai.md 3.4): framing, numbering, the order of items,
-// parts and deltas, and a terminal event that repeats what was streamed.
+// Responses API: framing, numbering, the order of items, parts and deltas, and
+// a terminal event that repeats what was streamed.
 func checkResponsesStream(stream []byte) error {
 	g := &respGrammar{index: -1}
 	rest := string(stream)

@@ -391,6 +391,7 @@ func TestResponsesRefusesRequests(t *testing.T) {
 		{`{"input":""}`, "input"},
 		{`{"input":[]}`, "input"},
 		{`{"input":5}`, "input"},
+		{`{"instructions":"i","input":[{"type":"reasoning","summary":[]}]}`, "input"},
 		{`{"input":{}}`, "input"},
 		{`{"input":["x"]}`, "input[0]"},
 		{`{"input":[{"role":"user","content":"x"},{"type":"mystery"}]}`, "input[1].type"},
@@ -673,6 +674,26 @@ func TestResponsesKeepsNativeItems(t *testing.T) {
 	}
 }
 
+func TestResponsesTellsGeneratedImages(t *testing.T) {
+	t.Parallel()
+	body := `{"id":"r","status":"completed","output":[{"type":"image_generation_call","id":"ig_1","status":"completed","result":"AAA=","output_format":"webp","revised_prompt":"a cat"}]}`
+	call := "start id=\"r\"\nblock 0 tool_call msg=0 part=0 id=\"ig_1\" name=\"image_generation\" call=\"ig_1\" ran\nend 0\n"
+	image := "block 1 image msg=0 part=1 id=\"ig_1\" url=\"data:image/webp;base64,AAA=\" alt=\"a cat\"\nend 1\n"
+	for _, c := range []struct {
+		face *Protocol
+		want string
+	}{
+		{&responsesProtocol, call + "finish stop word=\"completed\"\n"}, // where it is an item
+		{&chatProtocol, call + image + "finish stop word=\"completed\"\n"},
+	} {
+		var log eventLog
+		newRespDecoder(respTestSetup(&Request{Face: c.face})).JSON([]byte(body), &log)
+		if got := log.String(); got != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.face.Name, got, c.want)
+		}
+	}
+}
+
 func TestResponsesGivesNativeItemsIDs(t *testing.T) {
 	t.Parallel()
 	s := respTestSetup(respTestRequest(t, &responsesProtocol))
@@ -684,6 +705,81 @@ func TestResponsesGivesNativeItemsIDs(t *testing.T) {
 	}
 	if got, want := respLast(t, string(enc.out)).Get("output.#.id").Raw, `["item_`+respTestSeed+`00","m","item_`+respTestSeed+`02"]`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestResponsesBoundsWhatItKeeps(t *testing.T) {
+	t.Parallel()
+	enc := newRespEncoder(respTestSetup(&Request{Face: &responsesProtocol, Body: []byte(`{}`)}))
+	text := []byte(strings.Repeat("x", 1<<20))
+	var out []byte
+	for _, e := range parseEventText(t, "start created=1760000000\nblock 0 text msg=0 part=0") {
+		out = enc.Encode(out, e)
+	}
+	for range MaxAnswer>>20 + 2 {
+		out = enc.Encode(out, &Event{Kind: EventBlockDelta, Data: text})
+	}
+	out = enc.Encode(out, &Event{Kind: EventBlockEnd})
+	out = enc.Encode(out, &Event{Kind: EventFinish})
+	if err := checkResponsesStream(out); err != nil {
+		t.Fatal(err)
+	}
+	last := respLast(t, string(out))
+	if got := last.Get("status").String() + last.Get("created_at").Raw; got != "failed1760000000" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestResponsesShapeTakesOnlyWhatIsEqual(t *testing.T) {
+	t.Parallel()
+	const first = `{"type":"response.output_text.delta","sequence_number":9,"item_id":"m","output_index":0,"content_index":0,"delta":"a","logprobs":[],"obfuscation":"xy"}`
+	for _, c := range []struct {
+		old, new string
+		want     bool
+	}{
+		{`"a"`, `"other text, ü"`, true},
+		{`:9,`, `:10,`, true},
+		{`"xy"`, `""`, true},
+		{`"a"`, `"\n"`, false},
+		{`"a"`, "\"\x01\"", false},
+		{`"a"`, `""`, false},
+		{`"a"`, `"a" `, false},
+		{`"a"`, `null`, false},
+		{`:9,`, `:09,`, false},
+		{`:9,`, `:,`, false},
+		{`:9,`, `:-9,`, false},
+		{`:9,`, `:9.0,`, false},
+		{`:9,`, `:99999999999999999999,`, false},
+		{`"m"`, `"n"`, false},
+		{`"output_index":0`, `"output_index":1`, false},
+		{`"xy"}`, `"xy"`, false},
+		{`"xy"}`, `"xy"}}`, false},
+		{`"xy"}`, `"xy`, false},
+		{`[]`, `[1]`, false},
+	} {
+		d := newRespDecoder(respTestSetup(nil))
+		frame := &sse.Frame{Data: []byte(first)}
+		d.Frame(frame, respDiscard{})
+		if !d.shape.ok {
+			t.Fatal("no shape")
+		}
+		data := strings.Replace(first, c.old, c.new, 1)
+		if got := d.shape.match([]byte(data)); got != c.want {
+			t.Errorf("%s: got %v, want %v", data, got, c.want)
+		}
+	}
+	// The members may come in any order.
+	d := newRespDecoder(respTestSetup(nil))
+	var log eventLog
+	for _, data := range []string{
+		`{"content_index":0,"delta":"a","item_id":"m","logprobs":[],"output_index":0,"sequence_number":4,"type":"response.output_text.delta"}`,
+		`{"content_index":0,"delta":"b","item_id":"m","logprobs":[],"output_index":0,"sequence_number":5,"type":"response.output_text.delta"}`,
+		`{"content_index":0,"delta":"\u0063","item_id":"m","logprobs":[],"output_index":0,"sequence_number":6,"type":"response.output_text.delta"}`,
+	} {
+		d.Frame(&sse.Frame{Data: []byte(data)}, &log)
+	}
+	if got, want := log.String(), "start\nblock 0 text msg=0 part=0 id=\"m\"\ndelta 0 \"a\"\ndelta 0 \"b\"\ndelta 0 \"c\"\n"; got != want || d.LastSeq() != 6 {
+		t.Errorf("got\n%swant\n%slast %d", got, want, d.LastSeq())
 	}
 }
 

@@ -39,7 +39,7 @@ func splitStream(stream []byte) ([]sse.Frame, error) {
 		}
 		rest = after
 		var f sse.Frame
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			switch {
 			case strings.HasPrefix(line, ":"):
 				continue
@@ -227,7 +227,7 @@ func checkSwarmsStream(stream []byte) error {
 		case "tool_calls":
 			needs = []string{"tool_calls.0.function.name", "tool_calls.0.function.arguments", "tool_calls.0.id", "timestamp"}
 		case "usage":
-			needs = []string{"input_tokens", "output_tokens", "total_tokens"}
+			needs = []string{"total_tokens"}
 		case "end":
 			needs = []string{"job_id", "usage", "timestamp", "complete"}
 			if d.Get("job_id").String() != job {
@@ -300,6 +300,10 @@ func checkCyclsStream(stream []byte) ([]cyclsPart, error) {
 			if id := item.Get("id").String(); id != "" {
 				steps[id] = true
 			}
+			parts = append(parts, cyclsPart{kind: kind})
+			continue
+		case "text", "thinking", "code", "table", "callout", "image", "status", "tool_call":
+		default: // an agent's own, passed on as it came
 			parts = append(parts, cyclsPart{kind: kind})
 			continue
 		}

@@ -379,7 +379,7 @@ func TestSwarmsRequestRoundTrip(t *testing.T) {
 	if got, want := swarmsDump(again), swarmsDump(r); len(got) != len(want) || !strings.Contains(got, "x-own") && again.Tools[0].Raw != r.Tools[0].Raw {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	for _, line := range strings.Split(swarmsDump(r), "\n") {
+	for line := range strings.SplitSeq(swarmsDump(r), "\n") {
 		if !strings.Contains(swarmsDump(again), line+"\n") && line != "" {
 			t.Errorf("lost: %s", line)
 		}

@@ -129,8 +129,7 @@ func readFile(path string) ([]byte, error) {
 
 // fileProblem is why a file cannot be read, without its name, which may have come from the environment.
 func fileProblem(err error) string {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err.Error()
 	}
 	switch {

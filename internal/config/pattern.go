@@ -29,8 +29,5 @@ func Match(pattern, word string) bool {
 	return p == len(pattern)
 }
 
-// isPattern reports whether an alias has a star.
-func isPattern(alias string) bool { return strings.Contains(alias, "*") }
-
 // patternWeight is how specific a pattern is.
 func patternWeight(pattern string) int { return len(pattern) - strings.Count(pattern, "*") }

@@ -153,12 +153,13 @@ func (x *exchange) component(p *piece) {
 }
 
 func list(words []string) string {
-	s := "["
+	var s strings.Builder
+	s.WriteString("[")
 	for i, w := range words {
 		if i > 0 {
-			s += ", "
+			s.WriteString(", ")
 		}
-		s += quote(w)
+		s.WriteString(quote(w))
 	}
-	return s + "]"
+	return s.String() + "]"
 }

@@ -110,11 +110,11 @@ func (p *piece) plain() string {
 
 // said is all that an agent without components says.
 func said(pieces []piece) string {
-	s := ""
+	var s strings.Builder
 	for i := range pieces {
-		s += pieces[i].plain()
+		s.WriteString(pieces[i].plain())
 	}
-	return s
+	return s.String()
 }
 
 // words cuts a text behind its spaces, as a model's tokens come.

@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
 
 const (
@@ -287,7 +288,7 @@ func fieldName(line []byte, name string) int {
 
 // frame makes the Frame whose bytes are b and starts a new one.
 func (r *Reader) frame(b []byte) Frame {
-	f := Frame{Raw: b[:len(b):len(b)]}
+	f := Frame{Raw: slices.Clip(b)}
 	if s := r.event; s.to > 0 {
 		f.Event = b[s.from:s.to:s.to]
 	}
@@ -298,7 +299,7 @@ func (r *Reader) frame(b []byte) Frame {
 	case r.lines == 1:
 		f.Data = b[r.data.from:r.data.to:r.data.to]
 	case r.lines > 1:
-		f.Data = r.join[:len(r.join):len(r.join)]
+		f.Data = slices.Clip(r.join)
 	}
 	r.restart()
 	return f
