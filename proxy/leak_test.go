@@ -6,10 +6,13 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // openDescriptors counts the process's open descriptors, 0 where that cannot be
@@ -54,19 +57,35 @@ func (r *running) held() held {
 // alone: what it counts is the process's.
 func TestAbandonedRequestsLeakNothing(t *testing.T) {
 	const clients, together = 300, 25
-	release := make(chan struct{}, clients)
-	back := stage(t, func(v *visit) {
+	var arrived [together]chan struct{} // by the client's number, which its text ends in
+	for i := range arrived {
+		arrived[i] = make(chan struct{}, 1)
+	}
+	here := func(v *visit) {
+		_, number, _ := strings.Cut(gjson.GetBytes(v.body, "messages.0.content").String(), " ")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		arrived[n] <- struct{}{}
+	}
+	var back *stagedAgent
+	back = stage(t, func(v *visit) {
+		<-back.seen // of which there is room for a thousand only
 		body := string(v.body)
 		switch {
 		case strings.Contains(body, "silent"):
+			here(v)
 			v.gone()
 		case strings.Contains(body, "opening"): // held back: nothing has been said
 			v.open()
 			v.chunk(": hello\n\n")
+			here(v)
 			v.gone()
 		case strings.Contains(body, "handing"): // the client leaves as the stream is handed over
 			v.open()
-			release <- struct{}{}
+			here(v)
 			v.chunk(chatScript().first)
 			v.gone()
 		case strings.Contains(body, "middle"):
@@ -76,7 +95,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 		case strings.Contains(body, "ending"): // or as it ends
 			v.open()
 			v.chunk(chatScript().first)
-			release <- struct{}{}
+			here(v)
 			v.chunk(chatScript().rest)
 			v.end()
 		default:
@@ -85,9 +104,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 	})
 	r := start(t, agentYAML("chat", back.addr, "keep_alive: 50ms"))
 	ask := func(text string) string { return strings.Replace(chatHelloStream, "hello", text, 1) }
-	r.post("/v1/chat/completions", ask("hello"), "")
 	settled := func() held {
-		// The client's own connections close when the test has read their end.
 		var h held
 		waitFor(t, "an idle proxy", func() bool {
 			h = r.held()
@@ -95,12 +112,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 		})
 		return h
 	}
-	closeAll := func(cs []*client) {
-		for _, c := range cs {
-			_ = c.Close()
-		}
-	}
-	lines := 1
+	lines := 0
 	run := func(text string, n int) {
 		t.Helper()
 		for n > 0 {
@@ -111,22 +123,18 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 			for i := range cs {
 				cs[i] = r.dialBare()
 			}
-			for _, c := range cs {
+			for i, c := range cs {
 				wg.Go(func() {
-					c.send("POST", "/v1/chat/completions", ask(text), "")
-					switch text {
-					case "middle":
+					c.send("POST", "/v1/chat/completions", ask(text+" "+strconv.Itoa(i)), "")
+					if text == "middle" {
 						until(t, c.response().Body, "one")
-					case "handing", "ending":
-						<-release // any of them
-					default:
-						<-back.seen
+					} else {
+						<-arrived[i]
 					}
 					_ = c.Close()
 				})
 			}
 			wg.Wait()
-			closeAll(cs)
 			lines += k
 			r.waitLog(lines)
 		}
@@ -134,18 +142,11 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 	windows := []string{"silent", "opening", "handing", "middle", "ending"}
 	for _, w := range windows {
 		run(w, together) // what grows once and stays: pools, epoll slots, workers
-		for len(back.seen) > 0 {
-			<-back.seen
-		}
 	}
 	r.waitLog(lines)
 	before := settled()
 	for _, w := range windows {
-		n := clients
-		run(w, n)
-		for len(back.seen) > 0 {
-			<-back.seen
-		}
+		run(w, clients)
 		var after held
 		deadline := time.Now().Add(longest)
 		for {

@@ -139,8 +139,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		req.Ledger = translate.Ledger{} // nothing is lost where nothing is translated
 		out.b, e = c.face.SpliceRequest(out.b, req, &c.agent.tr)
 	} else {
-		req.ApplyDefaults(&c.agent.tr)
-		out.b, e = c.agent.protocol.EncodeRequest(out.b, req, &c.agent.tr, stream)
+		out.b, e = c.agent.protocol.Encode(out.b, req, &c.agent.tr, stream)
 	}
 	if e != nil {
 		return e

@@ -84,7 +84,7 @@ func (d *fakeDecoder) End(cause *Error, out Sink) {
 }
 
 func (d *fakeDecoder) JSON(body []byte, out Sink) {
-	for line := range strings.SplitSeq(strings.Trim(string(body), `"`), ";") {
+	for _, line := range strings.Split(strings.Trim(string(body), `"`), ";") {
 		if e, err := parseEventLine(strings.ReplaceAll(line, "'", `"`)); err == nil {
 			out.Event(e)
 		}
@@ -349,5 +349,24 @@ func TestAnswerIsBounded(t *testing.T) {
 	out = x.answer.End(out, nil)
 	if want := frames(fakeStart) + "data: FAILED bad_gateway id=i model=m seq=0\n\n"; string(out) != want {
 		t.Errorf("an endless frame: got %d bytes, want %q", len(out), want)
+	}
+}
+
+// TestItemsOnlyResponsesKnowsAreRefused leaves nothing out that would change the
+// meaning of a request.
+func TestItemsOnlyResponsesKnowsAreRefused(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"input":[{"role":"user","content":"go on"},{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","image_url":"https://x/y.png"}}]}`)
+	for _, p := range Protocols() {
+		if p.Name == "responses" {
+			continue
+		}
+		r, e := responsesProtocol.DecodeRequest(&Inbound{Route: &responsesProtocol.Routes[0], Body: body})
+		if e != nil {
+			t.Fatal(e)
+		}
+		if _, e = p.Encode(nil, r, &Agent{Name: "it"}, false); e == nil || e.Status != 400 || e.Param != "input[1].type" {
+			t.Errorf("%s: %v", p.Name, e)
+		}
 	}
 }

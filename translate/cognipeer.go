@@ -27,6 +27,7 @@ var cognipeerProtocol = Protocol{
 	BackendPath: "/api/client/v1/agents/responses",
 	Speaks:      respSpeech,
 	AsksStream:  StreamNever,
+	TakesItems:  true,
 	Options: []Option{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "what becomes of history and system prompts, for which the backend has no place: folded into the text, or refused"},
@@ -231,8 +232,8 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 	case text.History != nil && a.Option("history", "fold") == "refuse":
 		return refuse(text.History.Path)
 	}
-	if len(r.Tools) > 0 {
-		r.Ledger.Drop(At(r.Tools[0].Path.Base))
+	for i := range r.Tools {
+		r.Ledger.Drop(r.Tools[i].Path)
 	}
 
 	dst = append(dst, `{"model":`...)

@@ -79,7 +79,7 @@ func TestCognipeerAsksWithOneText(t *testing.T) {
 		{"history", `{"model":"m","input":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}],"instructions":"s"}`,
 			&Agent{Name: "ag", Model: "key"}, `{"model":"key","input":"System: s\n\nUser: a\n\nAssistant: b\n\nUser: c"}`, ""},
 		{"settings", `{"model":"m","input":"x","temperature":1,"tools":[{"type":"function","name":"f"}],"text":{"verbosity":"low","format":{"type":"text"}},"version":3,"runtime_context":{"a":1}}`,
-			&Agent{Name: "ag"}, `{"model":"m","input":"x","version":3,"runtime_context":{"a":1}}`, "tools temperature text.verbosity"},
+			&Agent{Name: "ag"}, `{"model":"m","input":"x","version":3,"runtime_context":{"a":1}}`, "tools[0] temperature text.verbosity"},
 		{"configured version", `{"model":"m","input":"x"}`, &Agent{Name: "ag", Options: map[string]string{"version": "7"}}, `{"model":"m","input":"x","version":7}`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -70,7 +70,7 @@ func (c *goldenCase) name() string { return c.backend.Name + "/" + filepath.Base
 // get_weather and the custom tool run_code, whether their protocol can say so
 // or not.
 var goldenRequests = map[string]Inbound{
-	"chat": {Body: []byte(`{"model":"demo-model","messages":[{"role":"user","content":"Hello"}],"stream_options":{"include_usage":true}}`)},
+	"chat": {Body: []byte(`{"model":"demo-model","messages":[{"role":"user","content":"Hello"}],"stream_options":{"include_usage":true},"logprobs":true}`)},
 	"responses": {Body: []byte(`{"model":"demo-model","input":"Hello","instructions":"Be brief.","temperature":0.5,"metadata":{"k":"v"},` +
 		`"tools":[{"type":"function","name":"get_weather","description":"Weather of a city","parameters":{"type":"object","properties":{"city":{"type":"string"}}},"strict":false},` +
 		`{"type":"custom","name":"run_code"}]}`)},

@@ -51,12 +51,32 @@ type Protocol struct {
 	Query func(r *Request, a *Agent) string
 	// AsksStream says what a backend of this protocol can be asked for.
 	AsksStream StreamMode
+	// TakesItems says that EncodeRequest itself sees to Essential data blocks; to
+	// other backends Encode refuses them.
+	TakesItems bool
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
 
 	Face
 	Backend
+}
+
+// Encode appends the body for a backend of protocol p, another one than the
+// client's: the agent's defaults are filled in, what the backend has no words for
+// goes to r.Ledger or, where that would change the meaning, is the error.
+func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
+	r.ApplyDefaults(a)
+	if !p.TakesItems {
+		for i := range r.Turns {
+			for j := range r.Turns[i].Blocks {
+				if b := &r.Turns[i].Blocks[j]; b.Essential && b.Type == BlockData {
+					return dst, Unsupported(b.Path.In("type"), a, p.Name)
+				}
+			}
+		}
+	}
+	return p.EncodeRequest(dst, r, a, stream)
 }
 
 // StreamMode says whether a backend can be asked for a stream.

@@ -24,11 +24,9 @@ type render struct {
 	speaks *Speech
 	next   Sink
 
-	open   []renderBlock
-	texts  []*textState // by message, in the order of their ordinals
-	think  textState    // of the reasoning that the client has been sent
-	kind   reasoningKind
-	thinks int // Msg of the commentary sent last, plus one; 0 after other reasoning
+	open  []renderBlock
+	texts []*textState // by message, in the order of their ordinals
+	kind  reasoningKind
 
 	// Content comes one block at a time, so one renderer will do. The rest is
 	// scratch.
@@ -42,7 +40,7 @@ type renderMode uint8
 
 const (
 	renderPass      renderMode = iota // as it is
-	renderText                        // plain text
+	renderText                        // text, which may need a blank line before it
 	renderDrop                        // not at all
 	renderMarkdown                    // as Markdown text
 	renderReasoning                   // reasoning where only one kind is sent
@@ -62,15 +60,18 @@ type renderBlock struct {
 	index    int
 	mode     renderMode
 	begun    bool // something of it was sent
+	thought  bool // it is commentary, sent as reasoning
 	text     *textState
 	kind     reasoningKind
-	author   string // to be written before the first text
-	inserted int    // code points put before its text
+	inserted int // code points put before its text
 }
 
-// textState is how what was sent to one channel of the client ends.
+// textState is how the text of a message ends, as far as it was sent.
+// Encoders keep messages apart by themselves.
 type textState struct {
 	msg      int
+	author   string // of commentary
+	named    bool   // his name was written
 	any      bool
 	newlines int  // at the end, two at most
 	rendered bool // the last block was Markdown of ours
@@ -135,17 +136,11 @@ func (r *render) start(e *Event) {
 		r.note(t.String())
 		s.mode = renderDrop
 	case t == BlockReasoning:
-		s.text = &r.think
-		s.mode = renderReasoning
-		s.kind = reasoningRaw
-		if e.Block.Summary {
-			s.kind = reasoningSummary
-		}
-		if !r.speaks.OneReasoning {
-			s.kind = reasoningUnknown
-		}
-		if r.thinks != 0 {
-			r.thinks, r.think.rendered = 0, true
+		if r.speaks.OneReasoning {
+			s.mode, s.kind = renderReasoning, reasoningRaw
+			if e.Block.Summary {
+				s.kind = reasoningSummary
+			}
 		}
 	}
 	r.open = append(r.open, s)
@@ -176,29 +171,18 @@ func (r *render) startContent(s *renderBlock, e *Event) {
 	} else {
 		r.block = *block
 	}
-	switch {
-	case commentary:
-		s.text = &r.think
-		if r.thinks != e.Msg+1 {
-			// A new speaker begins a new paragraph, with his name.
-			r.thinks = e.Msg + 1
-			r.think.rendered = true
-			if e.Author != "" {
-				s.author = clone(e.Author) + ": "
-				if s.mode == renderMarkdown {
-					s.author = clone(e.Author) + ":\n\n"
-				}
-			}
-		}
-		if s.mode == renderText {
-			s.mode = renderReasoning
-		}
-	case s.mode != renderPass:
+	if s.mode != renderPass {
 		s.text = r.textOf(e.Msg)
+	}
+	if s.thought = commentary; commentary && s.text.author == "" {
+		s.text.author = clone(e.Author)
 	}
 	r.open = append(r.open, *s)
 	r.event = *e
 	r.event.Block = &r.block
+	if commentary {
+		r.event.Part = 0 // its parts are one text now
+	}
 	r.next.Event(&r.event)
 	if s.mode == renderMarkdown {
 		if t == BlockFile && (block.Data != "" || isDataURL(block.URL)) {
@@ -258,19 +242,13 @@ func (r *render) delta(b *renderBlock, e *Event) {
 		r.note("ran_tool_call.arguments")
 		return
 	case renderReasoning:
-		if b.kind != reasoningUnknown {
-			if r.kind == reasoningUnknown {
-				r.kind = b.kind
-			}
-			if r.kind != b.kind {
-				r.note("reasoning")
-				return
-			}
+		if r.kind == reasoningUnknown {
+			r.kind = b.kind
 		}
-		if b.text.rendered || !b.begun {
-			r.begin(b, e.Data)
+		if r.kind != b.kind {
+			r.note("reasoning")
+			return
 		}
-		b.text.add(e.Data)
 	case renderMarkdown:
 		if e.Replace && b.begun && r.md.typ != BlockTable {
 			r.note("replaced_text")
@@ -285,9 +263,9 @@ func (r *render) delta(b *renderBlock, e *Event) {
 
 func (r *render) annotation(b *renderBlock, e *Event) {
 	switch {
-	case b.mode == renderPass || b.mode == renderText && b.inserted == 0:
+	case b.mode == renderPass || b.mode == renderText && !b.thought && b.inserted == 0:
 		r.next.Event(e)
-	case b.mode == renderText:
+	case b.mode == renderText && !b.thought:
 		r.event = *e
 		r.event.Data = shiftAnnotation(nil, e.Data, b.inserted)
 		r.next.Event(&r.event)
@@ -329,29 +307,35 @@ func (r *render) send(b *renderBlock) {
 }
 
 // begin sends what stands before the first text of a block: the blank line
-// between Markdown and what surrounds it, and the author's name.
+// between Markdown and what surrounds it, and the name of commentary's author.
 func (r *render) begin(b *renderBlock, first []byte) {
-	const blank = "\n\n"
+	t := b.text
 	b.begun = true
 	prefix := ""
-	if b.text.rendered && b.text.any {
-		n := 2 - b.text.newlines
-		if b.author == "" {
-			for i := 0; i < len(first) && n > 0 && first[i] == '\n'; i++ {
-				n--
-			}
+	if t.rendered && t.any {
+		n := 2 - t.newlines
+		for i := 0; i < len(first) && n > 0 && first[i] == '\n'; i++ {
+			n--
 		}
-		prefix = blank[:max(n, 0)]
+		prefix = "\n\n"[:max(n, 0)]
 	}
-	b.text.rendered = false
-	prefix += b.author
-	b.author = ""
+	t.rendered = false
+	if b.thought && !t.named {
+		t.named = true
+		switch {
+		case t.author == "":
+		case b.mode == renderMarkdown:
+			prefix = t.author + ":\n\n"
+		default:
+			prefix = t.author + ": "
+		}
+	}
 	if prefix == "" {
 		return
 	}
 	b.inserted += utf8.RuneCountInString(prefix)
 	data := viewBytes(prefix)
-	b.text.add(data)
+	t.add(data)
 	r.text(b.index, data)
 }
 

@@ -312,7 +312,7 @@ func TestRender(t *testing.T) {
 			block 1 code msg=0 author="Ann" phase=commentary language="go"
 			delta 1 "x"
 			end 1
-			block 2 text msg=1 author="Bob" phase=commentary
+			block 2 text msg=1 part=1 author="Bob" phase=commentary
 			delta 2 "Second"
 			annotation 2 {"type":"url_citation"}
 			end 2
@@ -334,18 +334,39 @@ func TestRender(t *testing.T) {
 			delta 1 "x"
 			delta 1 "\n` + "````" + `"
 			end 1
-			block 2 reasoning msg=1 author="Bob" phase=commentary
-			delta 2 "\n\nBob: "
+			block 2 reasoning msg=1 part=0 author="Bob" phase=commentary
+			delta 2 "Bob: "
 			delta 2 "Second"
 			end 2
 			block 3 reasoning msg=2
-			delta 3 "\n\n"
 			delta 3 "hm"
 			end 3
 			block 4 text msg=3 author="Bob" phase=final_answer
 			delta 4 "Answer"
 			end 4
 			finish stop`, ledger: "annotations"},
+		{name: "commentary that begins with code", speaks: speaksThink, in: `
+			start
+			block 0 text author="Ann" phase=commentary
+			end 0
+			block 1 image url="https://h/a.png" author="Ann" phase=commentary
+			end 1
+			block 2 text author="Ann" phase=commentary
+			delta 2 "See?"
+			end 2
+			finish stop`, want: `
+			start
+			block 0 reasoning author="Ann" phase=commentary
+			end 0
+			block 1 reasoning author="Ann" phase=commentary
+			delta 1 "Ann:\n\n"
+			delta 1 "![](https://h/a.png)"
+			end 1
+			block 2 reasoning author="Ann" phase=commentary
+			delta 2 "\n\n"
+			delta 2 "See?"
+			end 2
+			finish stop`},
 		{name: "commentary stays text where nothing else is spoken", speaks: speaksText, in: `
 			start
 			block 0 text msg=0 author="Ann" phase=commentary

@@ -229,6 +229,9 @@ type Block struct {
 	Ran bool
 	// IsError says that a tool result reports an error.
 	IsError bool
+	// Essential says that leaving a data block out of a request would change
+	// its meaning.
+	Essential bool
 
 	ID       string // the item's own id, where the protocol has one
 	CallID   string // of a tool call and of its result

@@ -21,6 +21,7 @@ var responsesProtocol = Protocol{
 	BackendPath: "/v1/responses",
 	Speaks:      respSpeech,
 	AsksStream:  StreamAsAsked,
+	TakesItems:  true,
 	Face:        responsesFace{},
 	Backend:     responsesBackend{},
 }

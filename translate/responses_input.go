@@ -69,7 +69,7 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 		// Of its own API's making, it goes back to a backend of that API as it
 		// is. To others a call that the server ran is activity; the rest they
 		// refuse.
-		b := Block{Type: BlockData, Name: t, ID: respText(v.Get("id")), Text: v.Raw, Native: v.Raw, Path: at}
+		b := Block{Type: BlockData, Name: t, ID: respText(v.Get("id")), Text: v.Raw, Native: v.Raw, Essential: true, Path: at}
 		if ran {
 			b.Type, b.Ran, b.Name, b.Text = BlockToolCall, true, strings.TrimSuffix(t, "_call"), respRanArguments(v)
 			b.CallID = b.ID

@@ -39,7 +39,7 @@ func splitStream(stream []byte) ([]sse.Frame, error) {
 		}
 		rest = after
 		var f sse.Frame
-		for line := range strings.SplitSeq(text, "\n") {
+		for _, line := range strings.Split(text, "\n") {
 			switch {
 			case strings.HasPrefix(line, ":"):
 				continue
