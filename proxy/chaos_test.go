@@ -425,7 +425,7 @@ func TestOddAnswers(t *testing.T) {
 				_, _ = io.WriteString(v.conn, odd.bytes)
 				v.hangs = true
 			})
-			r := start(t, agentYAML("chat", back.addr))
+			r := start(t, agentYAML("chat", back.addr, "keep_alive: 0s")) // the backend closes, and does not say so
 			for _, f := range clientFaces {
 				for _, stream := range []bool{false, true} {
 					body, headers := f.ask("hello", stream)
@@ -782,21 +782,49 @@ func TestClientThatNeverReads(t *testing.T) {
 	if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
 		t.Errorf("logged %v", line)
 	}
-	waitFor(t, "the connection's end", func() bool {
-		r.ln.mu.Lock()
-		defer r.ln.mu.Unlock()
-		return len(r.ln.conns) == 0
-	})
+	ends := func() {
+		t.Helper()
+		waitFor(t, "the connection's end", func() bool {
+			r.ln.mu.Lock()
+			defer r.ln.mu.Unlock()
+			return len(r.ln.conns) == 0
+		})
+	}
+	ends()
+	c = r.dial()
+	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	c.send("POST", "/v1/chat/completions", chatHello, "")
+	r.waitLog(2)
+	ends()
 }
 
-// TestWriteTimeGrows gives a large write the time that a slow reader needs.
-func TestWriteTimeGrows(t *testing.T) {
+// slowConn takes what it is given and counts.
+type slowConn struct {
+	net.Conn
+	largest, writes, deadlines int
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	c.writes, c.largest = c.writes+1, max(c.largest, len(p))
+	return len(p), nil
+}
+
+func (c *slowConn) SetWriteDeadline(time.Time) error {
+	c.deadlines++
+	return nil
+}
+
+// TestSlowReadersHaveTheirTime writes long answers in pieces, each with the
+// whole write timeout.
+func TestSlowReadersHaveTheirTime(t *testing.T) {
 	t.Parallel()
-	if got := writeTime(time.Second, 1000); got != time.Second {
-		t.Errorf("%v", got)
-	}
-	if got := writeTime(time.Second, 16<<20); got != 257*time.Second {
-		t.Errorf("%v", got)
+	l := newListener(nil, 1, time.Second, nil)
+	for _, w := range []struct{ size, writes, deadlines int }{{0, 1, 0}, {1, 1, 0}, {writePiece, 1, 0}, {writePiece + 1, 2, 2}, {5 * writePiece, 5, 5}} {
+		s := &slowConn{}
+		n, err := (&clientConn{Conn: s, l: l}).Write(make([]byte, w.size))
+		if n != w.size || err != nil || s.writes != w.writes || s.deadlines != w.deadlines || s.largest > writePiece {
+			t.Errorf("%d bytes: %d, %v, %+v", w.size, n, err, s)
+		}
 	}
 }
 

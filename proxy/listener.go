@@ -136,6 +136,28 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// writePiece is what a client has to take within the write timeout.
+const writePiece = 64 << 10
+
+// Write implements net.Conn. A long write goes out in pieces, and each has the
+// whole write timeout: a client that reads slowly is not one that does not read.
+func (c *clientConn) Write(p []byte) (n int, err error) {
+	for len(p) > writePiece && c.l.writeTimeout > 0 && err == nil {
+		var k int
+		_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
+		k, err = c.Conn.Write(p[:writePiece])
+		n, p = n+k, p[k:]
+	}
+	if err != nil {
+		return n, err
+	}
+	if n > 0 {
+		_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
+	}
+	k, err := c.Conn.Write(p)
+	return n + k, err
+}
+
 // Close closes the connection.
 func (c *clientConn) Close() error {
 	c.ticket.retire()

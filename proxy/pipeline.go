@@ -69,7 +69,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 				ctx.Response.Header.SetConnectionClose()
 			}
 			if limit := s.conf.Server.Timeouts.Write; limit > 0 {
-				_ = ctx.SetWriteDeadline(time.Now().Add(writeTime(limit, len(ctx.Response.Body()))))
+				_ = ctx.SetWriteDeadline(time.Now().Add(limit))
 			}
 			c.release()
 			c.finished()

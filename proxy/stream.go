@@ -50,6 +50,13 @@ func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
 	if e := p.preamble(); e != nil {
 		return e
 	}
+	if p.over {
+		// All of it came at once: the worker can write it as it stands.
+		p.drain()
+		c.whole(ctx, p.held.b)
+		p.held.drop()
+		return nil
+	}
 	c.takeOver(ctx, p)
 	return nil
 }
@@ -312,8 +319,8 @@ func (p *pump) write(w *chunkWriter, last bool, now time.Time) {
 
 func (p *pump) send(b []byte, now time.Time) {
 	limit := p.c.s.conf.Server.Timeouts.Write
-	if need := writeTime(limit, len(b)); limit > 0 && p.writeLimit.Sub(now) < need-limit/2 {
-		p.writeLimit = now.Add(need)
+	if limit > 0 && p.writeLimit.Sub(now) < limit/2 {
+		p.writeLimit = now.Add(limit)
 		_ = p.conn.SetWriteDeadline(p.writeLimit)
 	}
 	n, err := p.conn.Write(b)
@@ -328,13 +335,6 @@ func (p *pump) send(b []byte, now time.Time) {
 		p.c.cancel.Cancel(err)
 		p.leave(cutError(err))
 	}
-}
-
-// writeTime is how long one write of n bytes may take: a client that reads
-// slowly is not one that does not read.
-func writeTime(limit time.Duration, n int) time.Duration {
-	const slowest = 64 << 10 // bytes a second
-	return limit + time.Duration(n/slowest)*time.Second
 }
 
 // preamble reads until the agent has said something, has failed, or has kept

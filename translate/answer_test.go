@@ -351,22 +351,3 @@ func TestAnswerIsBounded(t *testing.T) {
 		t.Errorf("an endless frame: got %d bytes, want %q", len(out), want)
 	}
 }
-
-// TestItemsOnlyResponsesKnowsAreRefused leaves nothing out that would change the
-// meaning of a request.
-func TestItemsOnlyResponsesKnowsAreRefused(t *testing.T) {
-	t.Parallel()
-	body := []byte(`{"input":[{"role":"user","content":"go on"},{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","image_url":"https://x/y.png"}}]}`)
-	for _, p := range Protocols() {
-		if p.Name == "responses" {
-			continue
-		}
-		r, e := responsesProtocol.DecodeRequest(&Inbound{Route: &responsesProtocol.Routes[0], Body: body})
-		if e != nil {
-			t.Fatal(e)
-		}
-		if _, e = p.Encode(nil, r, &Agent{Name: "it"}, false); e == nil || e.Status != 400 || e.Param != "input[1].type" {
-			t.Errorf("%s: %v", p.Name, e)
-		}
-	}
-}

@@ -74,7 +74,7 @@ type textState struct {
 	named    bool   // his name was written
 	any      bool
 	newlines int  // at the end, two at most
-	rendered bool // the last block was Markdown of ours
+	parted   bool // a blank line must stand before what follows
 }
 
 // newRender makes the stage. It stands before the serial stage, but content
@@ -121,6 +121,9 @@ func (r *render) note(name string) { r.setup.Ledger.Note(name) }
 func (r *render) start(e *Event) {
 	s := renderBlock{index: e.Index}
 	t := e.Block.Type
+	if t == BlockStep || t == BlockToolResult || t == BlockToolCall && e.Block.Ran {
+		r.interrupt(e.Msg)
+	}
 	switch {
 	case ContentBlocks.Has(t):
 		r.startContent(&s, e)
@@ -146,6 +149,17 @@ func (r *render) start(e *Event) {
 	r.open = append(r.open, s)
 	if s.mode != renderDrop {
 		r.next.Event(e)
+	}
+}
+
+// interrupt notes that the agent did something amid its text. Where the client
+// sees nothing of it, the text before and the text after would run together.
+func (r *render) interrupt(msg int) {
+	if r.speaks.Blocks.Has(BlockStep) {
+		return
+	}
+	if t := r.textOf(msg); t.any {
+		t.parted = true
 	}
 }
 
@@ -198,12 +212,12 @@ func (r *render) startContent(s *renderBlock, e *Event) {
 func (r *render) startStep(s *renderBlock, e *Event) {
 	s.mode = renderStep
 	r.open = append(r.open, *s)
-	r.block = Block{Type: BlockStep, ID: e.Block.ID, CallID: e.Block.CallID, Name: e.Block.Name, Ran: true, Path: e.Block.Path}
+	r.block = Block{Type: BlockStep, ID: e.Block.ID, CallID: e.Block.CallID, Name: e.Block.Name, Title: e.Block.Title, Ran: true, Path: e.Block.Path}
 	r.event = *e
 	r.event.Block = &r.block
 	r.next.Event(&r.event)
-	if e.Block.Name != "" {
-		r.buf = append(r.buf[:0], e.Block.Name...)
+	if name := firstOf(e.Block.Title, e.Block.Name); name != "" {
+		r.buf = append(r.buf[:0], name...)
 		r.text(e.Index, r.buf)
 	}
 }
@@ -231,16 +245,19 @@ func (r *render) resolve(b *Block) *Block {
 
 func (r *render) delta(b *renderBlock, e *Event) {
 	switch b.mode {
+	case renderPass:
+		r.next.Event(e)
 	case renderText:
-		if b.text.rendered || !b.begun {
-			r.begin(b, e.Data)
+		if !b.begun {
+			if prefix := r.begin(b, e.Data); prefix != "" {
+				r.event = *e
+				r.buf = append(append(r.buf[:0], prefix...), e.Data...)
+				r.event.Data = r.buf
+				e = &r.event
+			}
 		}
 		b.text.add(e.Data)
-	case renderDrop:
-		return
-	case renderStep:
-		r.note("ran_tool_call.arguments")
-		return
+		r.next.Event(e)
 	case renderReasoning:
 		if r.kind == reasoningUnknown {
 			r.kind = b.kind
@@ -249,6 +266,9 @@ func (r *render) delta(b *renderBlock, e *Event) {
 			r.note("reasoning")
 			return
 		}
+		r.next.Event(e)
+	case renderStep:
+		r.note("ran_tool_call.arguments")
 	case renderMarkdown:
 		if e.Replace && b.begun && r.md.typ != BlockTable {
 			r.note("replaced_text")
@@ -256,9 +276,7 @@ func (r *render) delta(b *renderBlock, e *Event) {
 		}
 		r.buf = r.md.delta(r.buf[:0], e.Data)
 		r.send(b)
-		return
 	}
-	r.next.Event(e)
 }
 
 func (r *render) annotation(b *renderBlock, e *Event) {
@@ -278,7 +296,7 @@ func (r *render) end(b *renderBlock, e *Event) {
 	if b.mode == renderMarkdown {
 		r.buf = r.md.end(r.buf[:0])
 		r.send(b)
-		b.text.rendered = b.text.rendered || b.begun
+		b.text.parted = b.text.parted || b.begun
 	}
 	drop := b.mode == renderDrop
 	for i := range r.open {
@@ -299,27 +317,32 @@ func (r *render) send(b *renderBlock) {
 	}
 	if !b.begun {
 		// Markdown begins a paragraph of its own.
-		b.text.rendered = b.text.any
-		r.begin(b, nil)
+		b.text.parted = b.text.any
+		if prefix := r.begin(b, nil); prefix != "" {
+			r.buf = append(r.buf, prefix...)
+			n := len(r.buf) - len(prefix)
+			copy(r.buf[len(prefix):], r.buf[:n])
+			copy(r.buf, prefix)
+		}
 	}
 	b.text.add(r.buf)
 	r.text(b.index, r.buf)
 }
 
-// begin sends what stands before the first text of a block: the blank line
+// begin is what must stand before the first text of a block: the blank line
 // between Markdown and what surrounds it, and the name of commentary's author.
-func (r *render) begin(b *renderBlock, first []byte) {
+func (r *render) begin(b *renderBlock, first []byte) string {
 	t := b.text
 	b.begun = true
 	prefix := ""
-	if t.rendered && t.any {
+	if t.parted && t.any {
 		n := 2 - t.newlines
 		for i := 0; i < len(first) && n > 0 && first[i] == '\n'; i++ {
 			n--
 		}
 		prefix = "\n\n"[:max(n, 0)]
 	}
-	t.rendered = false
+	t.parted = false
 	if b.thought && !t.named {
 		t.named = true
 		switch {
@@ -330,13 +353,8 @@ func (r *render) begin(b *renderBlock, first []byte) {
 			prefix = t.author + ": "
 		}
 	}
-	if prefix == "" {
-		return
-	}
 	b.inserted += utf8.RuneCountInString(prefix)
-	data := viewBytes(prefix)
-	t.add(data)
-	r.text(b.index, data)
+	return prefix
 }
 
 // textOf is the state of a message's text.

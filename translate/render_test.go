@@ -104,15 +104,13 @@ func TestRender(t *testing.T) {
 			delta 0 "See:"
 			end 0
 			block 1 text
-			delta 1 "\n\n"
-			delta 1 "` + "````" + `python\n"
+			delta 1 "\n\n` + "````" + `python\n"
 			delta 1 "x=1\n"
 			delta 1 "y=2"
 			delta 1 "\n` + "````" + `"
 			end 1
 			block 2 text
-			delta 2 "\n\n"
-			delta 2 "Done"
+			delta 2 "\n\nDone"
 			delta 2 "."
 			end 2
 			finish stop`},
@@ -140,14 +138,12 @@ func TestRender(t *testing.T) {
 			delta 0 "a\n"
 			end 0
 			block 1 text
-			delta 1 "\n"
-			delta 1 "` + "````" + `\n"
+			delta 1 "\n` + "````" + `\n"
 			delta 1 "x\n"
 			delta 1 "` + "````" + `"
 			end 1
 			block 2 text
-			delta 2 "\n"
-			delta 2 "\nb\n"
+			delta 2 "\n\nb\n"
 			delta 2 "\n"
 			end 2
 			block 3 text
@@ -156,8 +152,7 @@ func TestRender(t *testing.T) {
 			delta 3 "\n` + "````" + `"
 			end 3
 			block 4 text
-			delta 4 "\n\n"
-			delta 4 "` + "````" + `\n"
+			delta 4 "\n\n` + "````" + `\n"
 			delta 4 "z"
 			delta 4 "\n` + "````" + `"
 			end 4
@@ -218,20 +213,16 @@ func TestRender(t *testing.T) {
 			delta 0 "\n> two"
 			end 0
 			block 1 text
-			delta 1 "\n\n"
-			delta 1 "![a \\[pic\\]](https://h/a%20b%281%29.png)\n*see*"
+			delta 1 "\n\n![a \\[pic\\]](https://h/a%20b%281%29.png)\n*see*"
 			end 1
 			block 2 text
-			delta 2 "\n\n"
-			delta 2 "[r.pdf](https://h/r.pdf)"
+			delta 2 "\n\n[r.pdf](https://h/r.pdf)"
 			end 2
 			block 3 text
-			delta 3 "\n\n"
-			delta 3 "n.txt"
+			delta 3 "\n\nn.txt"
 			end 3
 			block 4 text
-			delta 4 "\n\n"
-			delta 4 "No."
+			delta 4 "\n\nNo."
 			end 4
 			finish stop`, ledger: "file.data"},
 		{name: "activity goes to the ledger, its deltas with it", speaks: speaksText, in: `
@@ -282,6 +273,37 @@ func TestRender(t *testing.T) {
 			delta 0 "f"
 			end 0
 			finish stop`, ledger: "ran_tool_call.arguments"},
+		{name: "text before and after a step nobody sees", speaks: speaksText, in: `
+			start
+			block 0 text
+			delta 0 "Let me look."
+			end 0
+			block 1 tool_call name="f" call="c" ran
+			end 1
+			block 2 status
+			end 2
+			block 3 text
+			delta 3 "Found "
+			delta 3 "it."
+			end 3
+			block 4 status
+			end 4
+			block 5 text
+			delta 5 "Yes."
+			end 5
+			finish stop`, want: `
+			start
+			block 0 text
+			delta 0 "Let me look."
+			end 0
+			block 3 text
+			delta 3 "\n\nFound "
+			delta 3 "it."
+			end 3
+			block 5 text
+			delta 5 "Yes."
+			end 5
+			finish stop`, ledger: "ran_tool_call, status"},
 		{name: "one kind of reasoning", speaks: speaksThink, in: `
 			start
 			block 0 reasoning summary
@@ -325,18 +347,15 @@ func TestRender(t *testing.T) {
 			finish stop`, want: `
 			start
 			block 0 reasoning msg=0 author="Ann" phase=commentary
-			delta 0 "Ann: "
-			delta 0 "First"
+			delta 0 "Ann: First"
 			end 0
 			block 1 reasoning msg=0 author="Ann" phase=commentary
-			delta 1 "\n\n"
-			delta 1 "` + "````" + `go\n"
+			delta 1 "\n\n` + "````" + `go\n"
 			delta 1 "x"
 			delta 1 "\n` + "````" + `"
 			end 1
 			block 2 reasoning msg=1 part=0 author="Bob" phase=commentary
-			delta 2 "Bob: "
-			delta 2 "Second"
+			delta 2 "Bob: Second"
 			end 2
 			block 3 reasoning msg=2
 			delta 3 "hm"
@@ -359,12 +378,10 @@ func TestRender(t *testing.T) {
 			block 0 reasoning author="Ann" phase=commentary
 			end 0
 			block 1 reasoning author="Ann" phase=commentary
-			delta 1 "Ann:\n\n"
-			delta 1 "![](https://h/a.png)"
+			delta 1 "Ann:\n\n![](https://h/a.png)"
 			end 1
 			block 2 reasoning author="Ann" phase=commentary
-			delta 2 "\n\n"
-			delta 2 "See?"
+			delta 2 "\n\nSee?"
 			end 2
 			finish stop`},
 		{name: "commentary stays text where nothing else is spoken", speaks: speaksText, in: `
@@ -393,8 +410,7 @@ func TestRender(t *testing.T) {
 			delta 0 "No."
 			end 0
 			block 1 text
-			delta 1 "\n\n"
-			delta 1 "abc"
+			delta 1 "\n\nabc"
 			annotation 1 {"type":"url_citation","start_index": 11,"url":"u","end_index":12}
 			end 1
 			finish stop`},
@@ -420,8 +436,7 @@ func TestRender(t *testing.T) {
 			delta 2 "{}"
 			end 0
 			block 1 text
-			delta 1 "\n\n"
-			delta 1 "` + "````" + `\n"
+			delta 1 "\n\n` + "````" + `\n"
 			delta 1 "x"
 			delta 1 "y"
 			delta 1 "\n` + "````" + `"
