@@ -284,12 +284,9 @@ func (c *call) describe(ctx *fasthttp.RequestCtx) *translate.Error {
 // refuses what is not one JSON value of bounded depth.
 func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 	limit := int(c.s.conf.Server.MaxBody)
-	tooLarge := &translate.Error{Kind: translate.KindTooLarge, Status: 413, Code: "request_too_large",
-		Message: "The request body exceeds " + c.s.conf.Server.MaxBody.String() + "."}
 	length := ctx.Request.Header.ContentLength()
 	if length > limit {
-		ctx.Response.Header.SetConnectionClose()
-		return tooLarge
+		return c.tooLarge(ctx)
 	}
 	c.body = takeBuffer()
 	if r := ctx.RequestBodyStream(); r != nil {
@@ -298,8 +295,7 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 		c.body.b, err = readAllLimited(c.body.b, r, length, limit)
 		switch {
 		case err == errBodyTooLarge:
-			ctx.Response.Header.SetConnectionClose()
-			return tooLarge
+			return c.tooLarge(ctx)
 		case err != nil:
 			ctx.Response.Header.SetConnectionClose()
 			return unreadableBody(err)
@@ -322,6 +318,13 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_json", Message: "The request body is not valid JSON: " + err.Error() + "."}
 	}
 	return nil
+}
+
+// tooLarge refuses a body whose rest is not read, so that the connection ends.
+func (c *call) tooLarge(ctx *fasthttp.RequestCtx) *translate.Error {
+	ctx.Response.Header.SetConnectionClose()
+	return &translate.Error{Kind: translate.KindTooLarge, Status: 413, Code: "request_too_large",
+		Message: "The request body exceeds " + c.s.conf.Server.MaxBody.String() + "."}
 }
 
 func firstByte(b []byte) byte {
