@@ -84,7 +84,7 @@ func (d *fakeDecoder) End(cause *Error, out Sink) {
 }
 
 func (d *fakeDecoder) JSON(body []byte, out Sink) {
-	for _, line := range strings.Split(strings.Trim(string(body), `"`), ";") {
+	for line := range strings.SplitSeq(strings.Trim(string(body), `"`), ";") {
 		if e, err := parseEventLine(strings.ReplaceAll(line, "'", `"`)); err == nil {
 			out.Event(e)
 		}
@@ -289,9 +289,20 @@ func TestAnswerStarted(t *testing.T) {
 	} {
 		x.answer.Feed(nil, []byte(frames(c.frame)))
 		a := x.answer
-		if a.Started() != c.started || a.Ended() != c.ended || a.Finishing() != c.finishing {
-			t.Errorf("after %q: started %v ended %v finishing %v", c.frame, a.Started(), a.Ended(), a.Finishing())
+		if a.Started() != c.started || a.Ended() != c.ended || a.Finishing() != c.finishing || a.Over() != c.ended {
+			t.Errorf("after %q: started %v ended %v finishing %v over %v", c.frame, a.Started(), a.Ended(), a.Finishing(), a.Over())
 		}
+	}
+	// What passes through goes on after its end, unless it could not be read.
+	x = newFakeExchange(true, true, true)
+	x.answer.Feed(nil, []byte(frames(fakeStart, "finish stop")))
+	if !x.answer.Ended() || x.answer.Over() {
+		t.Errorf("passed through: ended %v over %v", x.answer.Ended(), x.answer.Over())
+	}
+	x = newFakeExchange(true, true, true)
+	x.answer.Feed(nil, []byte(frames(fakeStart, "garbage")))
+	if !x.answer.Over() {
+		t.Error("unreadable, but not over")
 	}
 	// A failure before anything was said can still be an HTTP error.
 	x = newFakeExchange(false, true, true)

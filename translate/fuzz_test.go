@@ -170,7 +170,7 @@ func checkAnyAnswer(t *testing.T, c *goldenCase, face *Protocol, wantStream bool
 		}
 		return
 	case wantStream:
-		if err := streamChecks[face.Name](out); err != nil {
+		if err := checkStream(face, out); err != nil {
 			t.Errorf("%s: %v\n%s", face.Name, err, out)
 		}
 	case !jsonx.Valid(out):

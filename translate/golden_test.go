@@ -283,10 +283,8 @@ func (c *goldenCase) checkFace(t *testing.T, face *Protocol, stream bool) string
 			t.Errorf("%s: passed through, but not untouched", face.Name)
 		}
 	case stream:
-		if check := streamChecks[face.Name]; check != nil {
-			if err := check(out); err != nil {
-				t.Errorf("%s: %v", face.Name, err)
-			}
+		if err := checkStream(face, out); err != nil {
+			t.Errorf("%s: %v", face.Name, err)
 		}
 	case !jsonx.Valid(out):
 		t.Errorf("%s: the answer is not JSON: %s", face.Name, out)

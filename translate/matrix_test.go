@@ -173,7 +173,7 @@ func TestMatrixOfAnswers(t *testing.T) {
 						t.Fatal(a.Err())
 					}
 					if wantStream && !a.PassedThrough() {
-						if err := streamChecks[face.Name](out); err != nil {
+						if err := checkStream(face, out); err != nil {
 							t.Error(err)
 						}
 					}
@@ -266,7 +266,7 @@ func TestMatrixOfFailures(t *testing.T) {
 							}
 							return
 						}
-						if err := streamChecks[face.Name](out); err != nil && !a.PassedThrough() {
+						if err := checkStream(face, out); err != nil && !a.PassedThrough() {
 							t.Errorf("%v\n%s", err, out)
 						}
 						f := readBack(t, face, true, out)

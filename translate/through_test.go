@@ -103,3 +103,29 @@ func TestThroughCutIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestTranslatedIsOverAtItsEnd does not wait for the backend's body to end once
+// the answer has.
+func TestTranslatedIsOverAtItsEnd(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []bool{false, true} {
+		face, back := Lookup("responses"), Lookup("chat")
+		r, e := face.DecodeRequest(&Inbound{Route: &face.Routes[0], Body: []byte(`{"model":"m","input":"hello","stream":` + map[bool]string{false: "false", true: "true"}[stream] + `}`)})
+		if e != nil {
+			t.Fatal(e)
+		}
+		a := NewAnswer(&Setup{Request: r, Agent: &Agent{Name: "it"}, Seed: "s", Now: time.Now, Ledger: &Ledger{}}, back, stream, true)
+		out := a.Feed(nil, []byte(chatOne+chatStop))
+		if a.Over() || !a.Finishing() {
+			t.Errorf("stream %v: over %v, finishing %v before its end", stream, a.Over(), a.Finishing())
+		}
+		out = a.Feed(out, []byte(chatDone))
+		if !a.Over() {
+			t.Errorf("stream %v: not over at its end", stream)
+		}
+		out = a.Feed(out, []byte(chatOne))
+		if out = a.End(out, nil); a.Err() != nil || strings.Count(string(out), `"status":"completed"`) == 0 || strings.Contains(string(out), "oneone") {
+			t.Errorf("stream %v: %v %s", stream, a.Err(), out)
+		}
+	}
+}
