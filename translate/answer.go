@@ -102,6 +102,12 @@ func (r *recorder) Event(e *Event) {
 		a.started, a.ended, a.reason = true, true, e.Reason
 	case EventFail:
 		a.ended, a.err = true, e.Err
+		if a.started && !e.Err.NoRetry {
+			// The agent has spoken: whatever its error says, it has run.
+			err := *e.Err
+			err.NoRetry = true
+			a.err = &err
+		}
 	case EventBlockStart, EventBlockDelta, EventBlockEnd:
 		a.started = true
 	}

@@ -362,3 +362,25 @@ func TestAnswerIsBounded(t *testing.T) {
 		t.Errorf("an endless frame: got %d bytes, want %q", len(out), want)
 	}
 }
+
+// TestFailureAfterSpeakingInvitesNobody says x-should-retry: false once the agent
+// has run, even where its error would else invite the client to try again.
+func TestFailureAfterSpeakingInvitesNobody(t *testing.T) {
+	t.Parallel()
+	limited := `{"error":{"message":"slow down","type":"rate_limit_error","code":429}}`
+	f := func(stream string, want bool) {
+		t.Helper()
+		r, e := chatProtocol.DecodeRequest(&Inbound{Route: &chatProtocol.Routes[0], Body: []byte(`{"messages":[{"role":"user","content":"hi"}]}`)})
+		if e != nil {
+			t.Fatal(e)
+		}
+		s := &Setup{Request: r, Agent: &Agent{Name: "it"}, Seed: strings.Repeat("0", 32), Now: time.Now, Ledger: &Ledger{}}
+		a := NewAnswer(s, &chatProtocol, false, true)
+		a.End(a.Feed(nil, []byte(stream)), nil)
+		if a.Err() == nil || a.Err().Status != 429 || a.Err().NoRetry != want {
+			t.Errorf("%q: %+v", stream, a.Err())
+		}
+	}
+	f("data: "+limited+"\n\n", false)
+	f(`data: {"choices":[{"index":0,"delta":{"content":"one"}}]}`+"\n\ndata: "+limited+"\n\n", true)
+}

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// The table of design.md 3.6, whole: every status that a backend can answer
+// The table of statuses, whole: every status that a backend can answer
 // with, with a body of its protocol and with a bare page.
 func TestBackendStatus(t *testing.T) {
 	t.Parallel()

@@ -74,7 +74,7 @@ func splitStream(stream []byte) ([]sse.Frame, error) {
 	return frames, nil
 }
 
-// checkChatStream: wire/openai.md 3.5 and 4.
+// checkChatStream: what OpenAI sends and the official clients insist on.
 func checkChatStream(stream []byte) error {
 	frames, err := splitStream(stream)
 	if err != nil {
@@ -179,7 +179,7 @@ func checkChatStream(stream []byte) error {
 	return nil
 }
 
-// checkSwarmsStream: wire/swarms.md 2.4.
+// checkSwarmsStream: the events that Swarms documents.
 func checkSwarmsStream(stream []byte) error {
 	frames, err := splitStream(stream)
 	if err != nil {
@@ -266,7 +266,7 @@ type cyclsPart struct {
 	headed bool
 }
 
-// checkCyclsStream merges a stream as the web client does (wire/cycls.md 1.3,
+// checkCyclsStream merges a stream as the web client does (
 // the older and harsher algorithm) and finds whatever it would lose.
 func checkCyclsStream(stream []byte) ([]cyclsPart, error) {
 	frames, err := splitStream(stream)
