@@ -336,3 +336,36 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 		t.Error("accepted after close")
 	}
 }
+
+// TestClosingOnTheLastEventIsNoDeparture has the client close when it has read
+// the end of the stream, while the backend's body is still open.
+func TestClosingOnTheLastEventIsNoDeparture(t *testing.T) {
+	t.Parallel()
+	for _, first := range []bool{true, false} { // the end comes with the first event, or after it
+		gate := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			v.open()
+			if first {
+				v.chunk(chatScript().first + chatScript().rest)
+			} else {
+				v.chunk(chatScript().first)
+				<-gate
+				v.chunk(chatScript().rest)
+			}
+			v.gone()
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		c := r.dial()
+		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+		body := c.response().Body
+		if !first {
+			until(t, body, "one")
+			close(gate)
+		}
+		until(t, body, "[DONE]")
+		_ = c.Close()
+		if line := r.waitLog(1); line["outcome"] != "completed" || line["status"] != int64(200) {
+			t.Errorf("logged %v", line)
+		}
+	}
+}

@@ -154,6 +154,7 @@ type pump struct {
 	over    bool // the answer has ended, or nobody reads it any more
 	atEnd   bool // the backend's body was read to its end
 	gone    bool // the client left
+	served  bool // the client has all that matters: a whole answer but for its terminator
 	failing *translate.Error
 }
 
@@ -254,7 +255,14 @@ func (p *pump) arrived(b []byte) error {
 		p.write(w, false, now)
 	}
 	dropChunkWriter(w)
+	p.settle()
 	return nil
+}
+
+// settle notes, behind a write, that the client has its whole answer. Clients
+// close on the last event of a stream, before the backend's body has ended.
+func (p *pump) settle() {
+	p.served = !p.gone && p.c.ans.Ended() && p.c.ans.Err() == nil
 }
 
 // note keeps the times that depend on what has been seen.
@@ -427,7 +435,9 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 	c.log.status = 200
 	c.log.err = c.ans.Err()
 	if p.gone {
-		c.log.err, c.log.status = p.failing, 499
+		if !p.served {
+			c.log.err, c.log.status = p.failing, 499
+		}
 		return false
 	}
 	p.drain()
@@ -475,6 +485,7 @@ func (p *pump) open(conn net.Conn) {
 	head.b = b
 	c.log.firstByte = now.Sub(c.start)
 	p.send(b, now)
+	p.settle()
 }
 
 // drain reads the end of a body whose content is complete, so that the

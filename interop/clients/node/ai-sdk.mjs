@@ -1,0 +1,164 @@
+// The AI SDK with its provider for OpenAI, over both of its APIs.
+
+import { createOpenAI } from '@ai-sdk/openai';
+import { APICallError, generateText, isStepCount, streamText, tool } from 'ai';
+import { z } from 'zod';
+import {
+  AGENTS, ARGUMENTS, BEFORE, FAILING, PROMPT, PROXY, QUESTION, RESULT, WITH_TOOLS,
+  answered, assert, closed, each, failing, failure, fresh, main, release, runs, test,
+} from './harness.mjs';
+
+const openai = createOpenAI({ baseURL: `${PROXY}/v1`, apiKey: 'sk-interop' });
+
+// Until there are conversations nothing is stored, and the SDK must not refer
+// to what was said before by its id.
+const common = { maxRetries: 0, providerOptions: { openai: { store: false } } };
+const FACES = ['chat', 'responses'];
+const model = (face, agent) => openai[face](agent);
+
+const pairs = FACES.flatMap((face) => Object.keys(AGENTS).map((agent) => `${face}, ${agent}`));
+const split = (pair) => pair.split(', ');
+
+function usageIs(agent, usage) {
+  if (!AGENTS[agent].usage) return;
+  assert.ok(usage.inputTokens > 0 && usage.outputTokens > 0, JSON.stringify(usage));
+  assert.equal(usage.totalTokens, usage.inputTokens + usage.outputTokens);
+}
+
+each('streamText: {}', pairs, async (pair) => {
+  const [face, agent] = split(pair);
+  const result = streamText({ ...common, model: model(face, agent), prompt: PROMPT, onError() {} });
+  let text = '', reasoning = '';
+  const open = new Set();
+  for await (const part of result.fullStream) {
+    switch (part.type) {
+      case 'text-start': case 'reasoning-start': open.add(part.id); break;
+      case 'text-end': case 'reasoning-end': assert.ok(open.delete(part.id)); break;
+      case 'text-delta': assert.ok(open.has(part.id)); text += part.text; break;
+      case 'reasoning-delta': reasoning += part.text; break;
+      case 'error': throw part.error;
+    }
+  }
+  assert.equal(open.size, 0);
+  assert.equal(text, AGENTS[agent].text);
+  // The SDK reads no reasoning from chat chunks.
+  if (face === 'responses') assert.equal(reasoning, AGENTS[agent].reasoning);
+  assert.equal(await result.text, AGENTS[agent].text);
+  assert.equal(await result.finishReason, 'stop');
+  usageIs(agent, await result.usage);
+});
+
+each('generateText: {}', pairs, async (pair) => {
+  const [face, agent] = split(pair);
+  const result = await generateText({ ...common, model: model(face, agent), prompt: PROMPT });
+  assert.equal(result.text, AGENTS[agent].text);
+  if (face === 'responses') assert.equal(result.reasoningText ?? '', AGENTS[agent].reasoning);
+  assert.equal(result.finishReason, 'stop');
+  usageIs(agent, result.usage);
+});
+
+each('cycls-real gets system prompt and history: {}', FACES, async (face) => {
+  const result = await generateText({
+    ...common, model: model(face, 'cycls-real'), instructions: 'Be brief.',
+    messages: [{ role: 'user', content: 'one' }, { role: 'assistant', content: 'two' }, { role: 'user', content: 'echo' }],
+  });
+  assert.deepEqual(JSON.parse(result.text), [
+    { role: 'system', content: 'Be brief.' },
+    { role: 'user', content: 'one' },
+    { role: 'assistant', content: 'two' },
+    { role: 'user', content: 'echo' },
+  ]);
+});
+
+const withTools = FACES.flatMap((face) => WITH_TOOLS.map((agent) => `${face}, ${agent}`));
+
+function toolkit(called) {
+  return {
+    get_weather: tool({
+      description: 'The weather of a city',
+      inputSchema: z.object({ city: z.string(), unit: z.string() }),
+      execute: async (args) => { called.push(args); return RESULT; },
+    }),
+  };
+}
+
+each('streamText with a tool that it runs: {}', withTools, async (pair) => {
+  const [face, agent] = split(pair);
+  const called = [];
+  const result = streamText({ ...common, model: model(face, agent), prompt: QUESTION, tools: toolkit(called), stopWhen: isStepCount(2), onError() {} });
+  for await (const part of result.fullStream) if (part.type === 'error') throw part.error;
+  assert.deepEqual(called, [ARGUMENTS]);
+  const steps = await result.steps;
+  assert.deepEqual(steps.map((s) => s.finishReason), ['tool-calls', 'stop']);
+  answered(agent, steps[1].text);
+});
+
+each('generateText with a tool that it runs: {}', withTools, async (pair) => {
+  const [face, agent] = split(pair);
+  const called = [];
+  const result = await generateText({ ...common, model: model(face, agent), prompt: QUESTION, tools: toolkit(called), stopWhen: isStepCount(2) });
+  assert.deepEqual(called, [ARGUMENTS]);
+  assert.deepEqual(result.steps.map((s) => s.finishReason), ['tool-calls', 'stop']);
+  answered(agent, result.text);
+});
+
+each('streamText of an agent that fails in its middle: {}', FACES.flatMap((f) => FAILING.map((a) => `${f}, ${a}`)), async (pair) => {
+  const [face, agent] = split(pair);
+  const { prompt, goOn } = failing(agent);
+  const result = streamText({ ...common, model: model(face, agent), prompt, onError() {} });
+  let text = '', error, finish;
+  for await (const part of result.fullStream) {
+    if (part.type === 'text-delta') text += part.text;
+    if (part.type === 'error') error = part.error;
+    if (part.type === 'finish') finish = part.finishReason;
+    if (text === BEFORE) await goOn();
+  }
+  assert.equal(text, BEFORE);
+  assert.ok(error, 'a failed stream ended without an error');
+  assert.ok(finish === undefined || finish === 'error', finish);
+});
+
+each('generateText of an agent that fails is a 502, and it is not run again: {}', FACES, async (face) => {
+  for (const agent of FAILING) {
+    const prompt = `fail ${fresh()}`;
+    const e = await failure(() => generateText({ ...common, model: model(face, agent), prompt }));
+    assert.ok(APICallError.isInstance(e), String(e));
+    assert.equal(e.statusCode, 502);
+    assert.ok(!e.message.includes('secret'), e.message);
+    if (agent === 'cycls-broken') assert.equal(await runs(prompt), 1);
+  }
+});
+
+each('an unknown model, a dead agent, a refusal: {}', FACES, async (face) => {
+  for (const [agent, prompt, status] of [['nobody', PROMPT, 404], ['dead', PROMPT, 502], ['chat', 'refuse', 429], ['cycls', 'refuse', 429]]) {
+    const e = await failure(() => generateText({ ...common, model: model(face, agent), prompt }));
+    assert.ok(APICallError.isInstance(e), String(e));
+    assert.equal(e.statusCode, status);
+    assert.ok(e.responseHeaders['x-request-id']);
+    if (status === 429) assert.equal(e.responseHeaders['retry-after'], '7');
+    if (status === 404) assert.ok(e.message.includes('cycls-real'), e.message);
+  }
+});
+
+each('the first words come before the agent has ended: {}', FACES, async (face) => {
+  const name = fresh();
+  const result = streamText({ ...common, model: model(face, 'cycls-real'), prompt: `gate ${name}`, onError() {} });
+  let text = '';
+  for await (const part of result.fullStream) {
+    if (part.type === 'error') throw part.error;
+    if (part.type !== 'text-delta') continue;
+    text += part.text;
+    if (text === 'first ') await release(name);
+  }
+  assert.equal(text, 'first second');
+});
+
+each('a client that leaves ends the agent: {}', FACES, async (face) => {
+  const name = fresh();
+  const leave = new AbortController();
+  const result = streamText({ ...common, model: model(face, 'cycls-real'), prompt: `hold ${name}`, abortSignal: leave.signal, onError() {} });
+  for await (const part of result.fullStream) if (part.type === 'text-delta') leave.abort();
+  await closed(name);
+});
+
+await main('ai-sdk');
