@@ -39,6 +39,7 @@ type openBlock struct {
 	typ    BlockType
 	custom bool
 	call   int  // the tool call's index; -1: it is not written
+	msg    int  // of text: the message it belongs to
 	apart  bool // a blank line goes before its first text
 	from   int  // where its text begins in the content, in code points
 	sent   bool
@@ -139,7 +140,7 @@ func (e *completionEncoder) open(dst []byte, ev *Event) []byte {
 		if b.apart {
 			b.from += 2
 		}
-		e.textMsg = ev.Msg
+		b.msg = ev.Msg
 	case BlockReasoning:
 		b.apart = e.thought
 	case BlockToolCall:
@@ -201,6 +202,7 @@ func (e *completionEncoder) delta(dst []byte, ev *Event) []byte {
 			dst = append(dst, `\n\n`...)
 			e.chars += 2
 		}
+		e.textMsg = b.msg // not before: an empty block parts nothing
 		e.chars += utf8.RuneCount(ev.Data)
 	case BlockReasoning:
 		dst = append(append(dst, e.head...), `"reasoning_content":"`...)
@@ -492,11 +494,13 @@ func (g *completionParts) gather(s *Setup, f *Fold) {
 	f.Each(func(m *FoldMessage, b FoldBlock) {
 		switch b.Type {
 		case BlockText:
-			if len(g.text) > 0 && last != m.Msg && b.Text != "" {
-				g.text = append(g.text, "\n\n"...)
-				chars += 2
+			if b.Text != "" {
+				if len(g.text) > 0 && last != m.Msg {
+					g.text = append(g.text, "\n\n"...)
+					chars += 2
+				}
+				last = m.Msg
 			}
-			last = m.Msg
 			g.text = append(g.text, b.Text...)
 			g.logprobs = appendElements(g.logprobs, b.Logprobs)
 			for _, a := range b.Annotations {

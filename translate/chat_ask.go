@@ -297,7 +297,12 @@ func (c *chatAsk) part(b *Block) {
 		}
 		c.add(`{"type":"image_url","image_url":{"url":`)
 		c.dst = jsonx.AppendStringS(c.dst, url)
-		if b.Detail != "" {
+		switch b.Detail {
+		case "":
+		case "original": // a word of the Responses API only
+			c.r.Ledger.Drop(b.Path.In("detail"))
+			c.member("detail", "high")
+		default:
 			c.member("detail", b.Detail)
 		}
 		c.add(`}}`)
@@ -459,6 +464,9 @@ func (c *chatAsk) resultOf(id string) {
 		case BlockImage, BlockFile, BlockAudio:
 			c.refuse(p.Path)
 			return
+		}
+		if i > 0 {
+			text = append(text, '\n') // as in content
 		}
 		text = RenderBlock(text, p)
 	}

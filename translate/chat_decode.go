@@ -119,17 +119,18 @@ func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
 		d.terminated(out)
 		return
 	}
-	named := f.Event != nil && string(f.Event) != "message"
+	// An event of the vendor's own, whose type and message are no error.
+	named := f.Event != nil && string(f.Event) != "message" && string(f.Event) != "error"
 	if err := d.parse(data); err != nil {
-		if named && string(f.Event) != "error" {
-			d.ping(out) // an event of the vendor's own
+		if named {
+			d.ping(out)
 			return
 		}
 		d.fail(out, Unreadable(err))
 		return
 	}
 	c := &d.c
-	if c.err != nil || c.choices <= 0 && !c.hasUsage {
+	if c.err != nil || c.choices <= 0 && !c.hasUsage && !named {
 		if e := completionError(data, c.choices > 0, string(f.Event) == "error"); e != nil {
 			d.fail(out, e)
 			return
@@ -208,13 +209,25 @@ func (d *completionDecoder) JSON(body []byte, out Sink) {
 // terminated handles [DONE].
 func (d *completionDecoder) terminated(out Sink) {
 	if !d.finished {
-		if d.strict {
-			d.fail(out, Truncated(nil))
+		if d.strict || d.halfCall() {
+			e := Truncated(nil)
+			e.unreadable = true // nor does this [DONE] go through
+			d.fail(out, e)
 			return
 		}
 		d.s.Ledger.Note("finish_reason")
 	}
 	d.finish(out)
+}
+
+// halfCall reports whether the arguments of a call break off.
+func (d *completionDecoder) halfCall() bool {
+	for i := range d.calls {
+		if c := &d.calls[i]; !c.custom && !c.scan.Empty() && !c.scan.Complete() && !c.scan.Broken() {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *completionDecoder) ping(out Sink) {

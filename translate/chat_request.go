@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,7 +70,7 @@ func (k valueKind) is(v gjson.Result) bool {
 	case aNumber:
 		return v.Type == gjson.Number
 	case anInteger:
-		return v.Type == gjson.Number && v.Num == float64(int64(v.Num))
+		return v.Type == gjson.Number && v.Num == math.Trunc(v.Num) // of any size: seeds are unsigned with some
 	case aBoolean:
 		return v.Type == gjson.True || v.Type == gjson.False
 	case anArray:
@@ -98,6 +99,19 @@ func (k valueKind) check(v gjson.Result, at Path) *Error {
 	e := Invalid(at, "'%s' must be %s.", at, valueKindNames[k])
 	e.Code = "invalid_type"
 	return e
+}
+
+// checkMembers is the error that one of the members of v, which is at p, is
+// there but not of the kind.
+func (k valueKind) checkMembers(v gjson.Result, at Path, names ...string) *Error {
+	for _, name := range names {
+		if m := v.Get(name); m.Type != gjson.Null {
+			if err := k.check(m, at.In(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // missing is the error that the field is not there.
@@ -320,6 +334,11 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 	if role == RoleTool {
 		return decodeToolMessage(r, t, f.role.Str == "function", f.content, f.toolCallID)
 	}
+	if role != RoleAssistant && (f.toolCalls.Exists() || f.functionCall.Exists()) {
+		// Nobody else calls tools.
+		r.Ledger.Drop(at.In("tool_calls"))
+		f.toolCalls, f.functionCall = gjson.Result{}, gjson.Result{}
+	}
 	if s := f.reasoning.String(); s != "" {
 		t.Blocks = append(t.Blocks, Block{Type: BlockReasoning, Text: s, Path: at.In("reasoning_content")})
 	}
@@ -409,16 +428,27 @@ func decodeToolMessage(r *Request, t Turn, function bool, content, id gjson.Resu
 		if err != nil {
 			return err
 		}
-		p := Turn{Blocks: parts}
-		if text, only := p.PlainText(); only {
-			b.Text = text
-		} else {
-			b.Parts = parts
+		for i := range parts {
+			if parts[i].Type != BlockText {
+				b.Parts = parts
+			}
+		}
+		if b.Parts == nil {
+			b.Text = joinTexts(parts)
 		}
 	}
 	t.Blocks = []Block{b}
 	r.Turns = append(r.Turns, t)
 	return nil
+}
+
+// joinTexts puts texts that the client told apart on lines of their own.
+func joinTexts(parts []Block) string {
+	texts := make([]string, len(parts))
+	for i := range parts {
+		texts[i] = parts[i].Text
+	}
+	return strings.Join(texts, "\n")
 }
 
 // lastCall is the latest tool call that match accepts.
@@ -466,6 +496,9 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	if !typ.Exists() {
 		return nil, missing(at.In("type"))
 	}
+	if err := aString.check(typ, at.In("type")); err != nil {
+		return nil, err
+	}
 	b := Block{Path: at}
 	body := v.Get(partBody(typ.String()))
 	var err *Error
@@ -479,10 +512,15 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	case "image_url":
 		b.Type = BlockImage
 		if body.Type == gjson.String { // many clients write it flat
-			b.URL = body.String()
+			if b.URL = body.String(); b.URL == "" {
+				err = missing(at.In("image_url"))
+			}
 			break
 		}
 		if err = anObject.check(body, at.In("image_url")); err == nil {
+			err = aString.checkMembers(body, at.In("image_url"), "url", "detail")
+		}
+		if err == nil {
 			countUnknown(r, body, "url", "detail")
 			b.URL, b.Detail = body.Get("url").String(), body.Get("detail").String()
 			if b.URL == "" {
@@ -492,6 +530,9 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	case "input_audio":
 		b.Type = BlockAudio
 		if err = anObject.check(body, at.In("input_audio")); err == nil {
+			err = aString.checkMembers(body, at.In("input_audio"), "data", "format")
+		}
+		if err == nil {
 			countUnknown(r, body, "data", "format")
 			b.Data = body.Get("data").String()
 			if format := body.Get("format").String(); format != "" {
@@ -504,6 +545,9 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	case "file":
 		b.Type = BlockFile
 		if err = anObject.check(body, at.In("file")); err == nil {
+			err = aString.checkMembers(body, at.In("file"), "filename", "file_id", "file_data")
+		}
+		if err == nil {
 			countUnknown(r, body, "filename", "file_id", "file_data")
 			b.Name, b.FileID = body.Get("filename").String(), body.Get("file_id").String()
 			b.MIME, b.Data = splitDataURL(body.Get("file_data").String())
@@ -512,8 +556,14 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 			}
 		}
 	default:
-		e := Invalid(at.In("type"), "'%s' must be text, image_url, input_audio, file or refusal.", at.In("type"))
-		return nil, e
+		if r.Face == &ticosProtocol {
+			return nil, Invalid(at.In("type"), "'%s' must be text, image_url, input_audio, file or refusal.", at.In("type"))
+		}
+		// A vendor's own (vLLM's video_url): it goes through to a backend of
+		// this protocol, and to others it is what audio is, a part that none of
+		// them takes and all of them refuse.
+		b.Type, b.Native, b.Path = BlockAudio, v.Raw, at.In("type")
+		return append(blocks, b), nil
 	}
 	if err != nil {
 		return nil, err
@@ -567,6 +617,9 @@ func decodeToolCalls(r *Request, t *Turn, v gjson.Result) *Error {
 		at := t.Path.Sub("tool_calls", j)
 		j++
 		if err = anObject.check(c, at); err != nil {
+			return false
+		}
+		if err = aString.checkMembers(c, at, "id"); err != nil {
 			return false
 		}
 		b := Block{Type: BlockToolCall, CallID: c.Get("id").String(), Path: at}

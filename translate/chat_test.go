@@ -86,7 +86,7 @@ func TestChatRequestDecodesEveryField(t *testing.T) {
 		{"result", r.Turns[4].Blocks[0].Text, "18 °C"},
 		{"result name", r.Turns[4].Blocks[0].Name, "get_weather"},
 		{"custom result", r.Turns[5].Blocks[0].Custom, true},
-		{"joined result", r.Turns[5].Blocks[0].Text, "ab"},
+		{"joined result", r.Turns[5].Blocks[0].Text, "a\nb"},
 		{"strict", r.Tools[0].Strict, Yes},
 		{"absent strict", r.Tools[1].Strict, Unset},
 		{"absent strict is not strict in Chat", r.Tools[1].StrictByDefault, false},
@@ -146,7 +146,20 @@ func TestChatRequestNamesTheFieldAtFault(t *testing.T) {
 	f(`{"messages":[{"role":"user"}]}`, "messages[0].content")
 	f(`{"messages":[{"role":"user","content":5}]}`, "messages[0].content")
 	f(`{"messages":[{"role":"user","content":[{"text":"a"}]}]}`, "messages[0].content[0].type")
-	f(`{"messages":[{"role":"user","content":[{"type":"video"}]}]}`, "messages[0].content[0].type")
+	f(`{"messages":[{"role":"user","content":[{"type":5}]}]}`, "messages[0].content[0].type")
+	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":""}]}]}`, "messages[0].content[0].image_url")
+	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":1}}]}]}`, "messages[0].content[0].image_url.url")
+	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u","detail":1}}]}]}`, "messages[0].content[0].image_url.detail")
+	f(`{"messages":[{"role":"user","content":[{"type":"file","file":{"file_data":1}}]}]}`, "messages[0].content[0].file.file_data")
+	f(`{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":1}}]}]}`, "messages[0].content[0].input_audio.data")
+	f(`{"messages":[{"role":"assistant","tool_calls":[{"id":1,"function":{"name":"f"}}]}]}`, "messages[0].tool_calls[0].id")
+	f(`{"tools":[{"type":"function","function":{"name":"f","description":1}}],`+user+`}`, "tools[0].function.description")
+	f(`{"tools":[{"type":"custom","custom":{"name":"f","format":1}}],`+user+`}`, "tools[0].custom.format")
+	f(`{"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":1}},`+user+`}`, "tool_choice.allowed_tools.tools")
+	f(`{"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function"}]}},`+user+`}`, "tool_choice.allowed_tools.tools")
+	f(`{"response_format":{"type":"json_schema","json_schema":{"name":1}},`+user+`}`, "response_format.json_schema.name")
+	f(`{"response_format":{"type":"json_schema","json_schema":{"name":"n","strict":"no"}},`+user+`}`, "response_format.json_schema.strict")
+	f(`{"seed":1.5,`+user+`}`, "seed")
 	f(`{"messages":[{"role":"user","content":[{"type":"text"}]}]}`, "messages[0].content[0].text")
 	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]}`, "messages[0].content[0].image_url.url")
 	f(`{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}]}`, "messages[0].tool_calls[0].id")
@@ -157,6 +170,39 @@ func TestChatRequestNamesTheFieldAtFault(t *testing.T) {
 	f(`{"tools":[{"type":"function","function":{}}],`+user+`}`, "tools[0].function.name")
 	f(`{"tool_choice":"maybe",`+user+`}`, "tool_choice")
 	f(`{"response_format":{"type":"xml"},`+user+`}`, "response_format.type")
+}
+
+// What only a vendor's server knows goes through to it, and nowhere else.
+func TestChatVendorsPartGoesThrough(t *testing.T) {
+	t.Parallel()
+	const body = `{"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":"u"}}]}],"seed":18446744073709551615}`
+	got, err := chatBackend{}.SpliceRequest(nil, chatDecode(t, body), &Agent{})
+	if err != nil || string(got) != body {
+		t.Errorf("got %s, %v, want %s", got, err, body)
+	}
+	for _, p := range Protocols() {
+		if p == &chatProtocol {
+			continue
+		}
+		_, err := p.Encode(nil, chatDecode(t, body), &Agent{Name: "a"}, false)
+		if err == nil || err.Status != 400 || err.Param != "messages[0].content[0].type" {
+			t.Errorf("%s: got %v, want a 400 for the part", p.Name, err)
+		}
+	}
+}
+
+// A null counts as absent, and a call that is not the assistant's is none.
+func TestChatRequestLeavesOut(t *testing.T) {
+	t.Parallel()
+	r := chatDecode(t, `{"messages":[{"role":"user","content":"a","tool_calls":[{"id":"1","function":{"name":"f"}}]}],
+		"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":null,"strict":null,"description":null}},
+		"tools":[{"type":"custom","custom":{"name":"f","format":null,"description":null}}]}`)
+	if got := len(r.Turns[0].Blocks); got != 1 {
+		t.Errorf("got %d blocks of the user's, want 1", got)
+	}
+	if got, want := strings.Join(r.Ledger.Names(), ","), "messages[0].tool_calls"; got != want {
+		t.Errorf("ledger: got %q, want %q", got, want)
+	}
 }
 
 func TestChatEncodeRequest(t *testing.T) {
@@ -283,6 +329,35 @@ func TestChatEncodeRequestRefuses(t *testing.T) {
 	}
 }
 
+// Chat knows no images in their original size.
+func TestChatEncodeRequestOriginalDetail(t *testing.T) {
+	t.Parallel()
+	r := &Request{Turns: []Turn{{Blocks: []Block{{Type: BlockImage, URL: "u", Detail: "original", Path: AtIndex("input", 0)}}}}}
+	got, err := chatBackend{}.EncodeRequest(nil, r, &Agent{Name: "a"}, false)
+	if want := `"detail":"high"`; err != nil || !strings.Contains(string(got), want) {
+		t.Errorf("got %s, %v, want %s in it", got, err, want)
+	}
+	if got, want := strings.Join(r.Ledger.Names(), ","), "input[0].detail"; got != want {
+		t.Errorf("ledger: got %q, want %q", got, want)
+	}
+}
+
+// Parts of a tool's output do not run together.
+func TestChatEncodeRequestPartsOfAResult(t *testing.T) {
+	t.Parallel()
+	r := &Request{Turns: []Turn{
+		{Role: RoleAssistant, Blocks: []Block{{Type: BlockToolCall, CallID: "1", Name: "f", Text: "{}"}}},
+		{Role: RoleTool, Blocks: []Block{{Type: BlockToolResult, CallID: "1", Name: "f", Parts: []Block{{Type: BlockText, Text: "a"}, {Type: BlockText, Text: "b"}}}}},
+	}}
+	got, err := chatBackend{}.EncodeRequest(nil, r, &Agent{Name: "a"}, false)
+	if want := `"content":"a\nb"`; err != nil || !strings.Contains(string(got), want) {
+		t.Errorf("got %s, %v, want %s in it", got, err, want)
+	}
+	if got, want := foldHistory(r).Text, "Assistant called f: {}\n\nResult of f: a\nb"; got != want {
+		t.Errorf("folded: got %q, want %q", got, want)
+	}
+}
+
 // An absent strict means strict in the Responses API and not in Chat.
 func TestChatStrictTrap(t *testing.T) {
 	t.Parallel()
@@ -371,6 +446,21 @@ func TestChatPassThroughHidesUnaskedUsage(t *testing.T) {
 	f("", false, head+usage+done)
 }
 
+// A terminator without a finish_reason is told for what it is where the option
+// insists on one.
+func TestChatPassThroughInsistsOnFinish(t *testing.T) {
+	t.Parallel()
+	head := "data: " + string(chatChunk(`{"content":"a"}`)) + "\n\n"
+	s := chatTestSetup(&Request{Face: &chatProtocol, Stream: true})
+	s.Agent.Options = map[string]string{"strict_finish": "true"}
+	a := NewAnswer(s, &chatProtocol, true, true)
+	got := a.End(a.Feed(nil, []byte(head+"data: [DONE]\n\n")), nil)
+	want := head + `data: {"error":{"message":"The agent's answer broke off before its end.","type":"server_error","param":null,"code":"stream_truncated"}}` + "\n\ndata: [DONE]\n\n"
+	if string(got) != want || a.Err() == nil {
+		t.Errorf("got\n%s, error %v, want\n%s", got, a.Err(), want)
+	}
+}
+
 func TestChatPassThroughTellsACut(t *testing.T) {
 	t.Parallel()
 	head := "data: " + string(chatChunk(`{"content":"a"}`)) + "\n\n"
@@ -421,7 +511,11 @@ func chatEvents(t testing.TB, s *Setup, frames []string, slow bool) string {
 		if slow {
 			d.like.ok = false
 		}
-		d.Frame(&sse.Frame{Data: []byte(f)}, check)
+		frame := sse.Frame{Data: []byte(f)}
+		if name, data, ok := strings.Cut(f, "\n"); ok { // a named event
+			frame = sse.Frame{Event: []byte(name), Data: []byte(data)}
+		}
+		d.Frame(&frame, check)
 	}
 	d.End(nil, check)
 	if err := check.Err(); err != nil {
@@ -544,10 +638,18 @@ block 1 text msg=0 part=0
 delta 1 "b"
 end 1
 finish stop word="stop"`, "", `{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}`, delta(`{"content":"b"}`), "[DONE]")
+	f("half a call and no finish", `
+start
+block 0 tool_call msg=0 part=0 name="f" call="a"
+delta 0 "{\"x\":"
+fail status=502 code="stream_truncated" message="The agent's answer broke off before its end."`, "",
+		tool(`{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}`), "[DONE]")
 	f("nothing but the end", "start\nfinish stop", "finish_reason", "[DONE]")
 	f("a vendor's word", "start\nfinish other word=\"bored\"", "", `{"choices":[{"delta":{},"finish_reason":"bored"}]}`)
 	f("a failure in the finish", "start\nfail status=502 code=\"agent_error\" message=\"The agent reported an error.\"", "", `{"choices":[{"delta":{},"finish_reason":"error"}]}`)
 	f("not JSON", "fail status=502 code=\"bad_gateway\" message=\"The agent's answer could not be read.\"", "", "<html>")
+	f("a text in a vendor's event is no error", "ping\nstart\nfinish stop word=\"stop\"", "", "progress\n{\"type\":\"progress\",\"message\":\"thinking\"}", stop)
+	f("an error in a vendor's event is one", "fail status=502 code=\"agent_error\" message=\"no\"", "", "progress\n{\"error\":\"no\"}")
 	f("a heartbeat of somebody's", "ping\nstart\nfinish stop word=\"stop\"", "", `{"type":"ping"}`, stop)
 	f("a flat detail", "fail status=502 code=\"agent_error\" message=\"Not today\"", "", `{"detail":"Not today"}`)
 	f("an empty error is none", "start\nblock 0 text msg=0 part=0\ndelta 0 \"a\"\nend 0\nfinish stop word=\"stop\"", "",
@@ -623,6 +725,21 @@ func TestChatStreamEncoding(t *testing.T) {
 			t.Errorf("%s: ledger got %q, want %q", name, got, ledger)
 		}
 	}
+	f("an empty block parts nothing", &Request{}, `
+start
+block 0 text msg=0 part=0
+delta 0 "a"
+end 0
+block 1 text msg=1 part=0
+end 1
+block 2 text msg=1 part=1
+delta 2 "b"
+end 2
+finish stop`, `
+> {"content":"a"}
+> {"content":"\n\nb"}
+> {},"logprobs":null,"finish_reason":"stop"}]}
+data: [DONE]`, "")
 	f("messages are parted by a blank line", &Request{}, `
 start
 block 0 text msg=0 part=0
@@ -785,6 +902,17 @@ block 0 tool_call msg=0 part=0 name="f" call="c"
 delta 0 "{}"
 end 0
 finish tool_calls`, `"content":null,"refusal":null,"function_call":{"name":"f","arguments":"{}"}},"logprobs":null,"finish_reason":"function_call"}]}`)
+	f("an empty block parts nothing", &Request{}, `
+start
+block 0 text msg=0 part=0
+delta 0 "a"
+end 0
+block 1 text msg=1 part=0
+end 1
+block 2 text msg=1 part=1
+delta 2 "b"
+end 2
+finish stop`, `"content":"a\n\nb","refusal":null},"logprobs":null,"finish_reason":"stop"}]}`)
 	f("nothing said", &Request{}, "start\nfinish length", `"content":"","refusal":null},"logprobs":null,"finish_reason":"length"}]}`)
 	f("logprobs", &Request{Settings: []Setting{{ParamLogprobs, "true", At("logprobs")}}}, `
 start

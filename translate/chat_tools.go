@@ -50,6 +50,9 @@ func decodeFunction(r *Request, t *Tool, f gjson.Result, at Path) *Error {
 	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
 		return missing(at.In("name"))
 	}
+	if err := aString.checkMembers(f, at, "description"); err != nil {
+		return err
+	}
 	t.Description = f.Get("description").String()
 	countUnknown(r, f, "name", "description", "parameters", "strict")
 	if s := f.Get("strict"); s.Exists() && s.Type != gjson.Null {
@@ -79,8 +82,14 @@ func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
 	if t.Name = name.String(); name.Type != gjson.String || t.Name == "" {
 		return missing(at.In("name"))
 	}
+	if err := aString.checkMembers(c, at, "description"); err != nil {
+		return err
+	}
 	t.Description = c.Get("description").String()
 	countUnknown(r, c, "name", "description", "format")
+	if err := anObject.checkMembers(c, at, "format"); err != nil {
+		return err
+	}
 	format := c.Get("format")
 	t.Grammar = ToolGrammar{Type: format.Get("type").String(), Syntax: format.Get("grammar.syntax").String(),
 		Definition: format.Get("grammar.definition").String()}
@@ -142,11 +151,20 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 		default:
 			return Invalid(at.In("allowed_tools.mode"), "'%s' must be auto or required.", at.In("allowed_tools.mode"))
 		}
+		list := at.In("allowed_tools.tools")
+		if err := anArray.check(allowed.Get("tools"), list); err != nil {
+			return err
+		}
+		named := true
 		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
 			kind, name := choiceTool(t)
-			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.In("allowed_tools.tools")})
-			return true
+			named = name != ""
+			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: list})
+			return named
 		})
+		if !named {
+			return Invalid(list, "'%s' must name each tool as {\"type\":\"function\",\"function\":{\"name\":…}}.", list)
+		}
 	default:
 		c.Mode = ChoiceNamed
 		c.Kind, c.Name = choiceTool(v)
@@ -208,17 +226,23 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 			return err
 		}
 		countUnknown(r, s, "name", "description", "schema", "strict")
+		if err := aString.checkMembers(s, at.In("json_schema"), "name", "description"); err != nil {
+			return err
+		}
 		f.Name, f.Description = s.Get("name").String(), s.Get("description").String()
 		if f.Name == "" {
 			return missing(at.In("json_schema.name"))
 		}
-		if schema := s.Get("schema"); schema.Exists() {
+		if schema := s.Get("schema"); schema.Type != gjson.Null {
 			if err := anObject.check(schema, at.In("json_schema.schema")); err != nil {
 				return err
 			}
 			f.Schema = schema.Raw
 		}
-		if strict := s.Get("strict"); strict.Type == gjson.True || strict.Type == gjson.False {
+		if strict := s.Get("strict"); strict.Type != gjson.Null {
+			if err := aBoolean.check(strict, at.In("json_schema.strict")); err != nil {
+				return err
+			}
 			f.Strict = TriOf(strict.Bool())
 		}
 	default:

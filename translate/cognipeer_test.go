@@ -222,3 +222,20 @@ func TestCognipeerListsAgents(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestCognipeerLinksWhatTheAssistantShowed(t *testing.T) {
+	t.Parallel()
+	r := &Request{Face: &Protocol{Name: "cycls"}, Turns: []Turn{
+		{Role: RoleUser, Blocks: []Block{{Type: BlockText, Text: "draw"}}},
+		{Role: RoleAssistant, Blocks: []Block{{Type: BlockText, Text: "see"}, {Type: BlockImage, URL: "https://e.com/a.png", Alt: "A"}}},
+		{Role: RoleUser, Blocks: []Block{{Type: BlockText, Text: "more"}}},
+	}}
+	got, err := cognipeerProtocol.EncodeRequest(nil, r, &Agent{Name: "ag"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"model":"ag","input":"User: draw\n\nAssistant: see\n\n![A](https://e.com/a.png)\n\nUser: more"}`
+	if string(got) != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

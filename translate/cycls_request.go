@@ -63,6 +63,9 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 	if query, err := url.ParseQuery(in.Query); err == nil || query != nil {
 		if id := query.Get("id"); id != "" { // .127 and newer
 			r.ConversationID = id
+			// The newer web clients leave the history to the server that knows
+			// the id; those that name a session in the body send all of it.
+			r.Ledger.Drop(At("id"))
 		}
 	}
 	d.settleCalls()
@@ -240,7 +243,7 @@ func (d *cyclsRequest) parts(t *Turn, list gjson.Result, member string) (metadat
 
 // part decodes a component of the history or a part of a message. Unknown
 // components are kept in the history, where the web client keeps whatever an
-// agent sent; in content they are the client's mistake.
+// agent sent; in content they are something that only a Cycls agent may know.
 func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, content bool) {
 	var f [numCyclsFields]gjson.Result
 	p.ForEach(func(k, v gjson.Result) bool {
@@ -277,18 +280,18 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 		b.Type, b.Text, b.Style, b.Title = BlockCallout, f[cyCallout].String(), f[cyStyle].String(), f[cyTitle].String()
 	case "image", "image_url":
 		b.Type, b.Alt, b.Caption = BlockImage, f[cyAlt].String(), f[cyCaption].String()
-		b.URL = firstOf(f[cyImage].String(), f[cySrc].String())
+		b.URL = firstOf(f[cyImage].Str, f[cySrc].Str)
 		if u := f[cyImageURL]; b.URL == "" && u.IsObject() { // OpenAI's form
-			b.URL, b.Detail = u.Get("url").String(), u.Get("detail").String()
+			b.URL, b.Detail = u.Get("url").Str, u.Get("detail").String()
 		} else if b.URL == "" {
-			b.URL = u.String()
+			b.URL = u.Str
 		}
 		if b.URL == "" {
 			return d.nowhere(b, p, history, "image")
 		}
 	case "file":
 		b.Type, b.Name = BlockFile, f[cyName].String()
-		b.URL = firstOf(f[cyFile].String(), f[cyPath].String())
+		b.URL = firstOf(f[cyFile].Str, f[cyPath].Str)
 		if b.URL == "" {
 			return d.nowhere(b, p, history, "file")
 		}
@@ -312,15 +315,12 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 	case "ping":
 		return b, false
 	default:
-		if !history {
-			if typ.Type != gjson.String {
-				d.fail(at.In("type"), "is required")
-			} else {
-				d.fail(at.In("type"), "must be text, image, file or a component")
-			}
+		if !history && typ.Str == "" {
+			d.fail(at.In("type"), "is required")
 			return b, false
 		}
-		b.Type, b.Name, b.Text, b.Native = BlockData, typ.String(), p.Raw, p.Raw
+		// The server hands content to the agent as it came, whatever it is.
+		b.Type, b.Name, b.Text, b.Native, b.Essential = BlockData, typ.String(), p.Raw, p.Raw, !history
 	}
 	return b, true
 }
@@ -329,7 +329,7 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 // content, an agent's in the history.
 func (d *cyclsRequest) nowhere(b Block, p gjson.Result, history bool, typ string) (Block, bool) {
 	if !history {
-		d.fail(b.Path.In(typ), "is required")
+		d.fail(b.Path.In(typ), "must be an address")
 		return b, false
 	}
 	return Block{Type: BlockData, Name: typ, Text: p.Raw, Native: p.Raw, Path: b.Path}, true
@@ -351,6 +351,7 @@ func (d *cyclsRequest) attachments(t *Turn, list gjson.Result) {
 		at := t.Path.Sub("attachments", i)
 		i++
 		if !a.IsObject() {
+			d.r.Ledger.Drop(at)
 			return true
 		}
 		where := firstOf(a.Get("url").String(), a.Get("path").String())

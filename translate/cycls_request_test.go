@@ -64,12 +64,12 @@ func TestCyclsDecodeRequest(t *testing.T) {
 				image messages[0].content[1] "" name=p.png url=attachments/1a2b3c4d-p.png mime=image/png
 `)
 	f("attachments that no part shows", `{"messages":[{"role":"user","content":"x","attachments":[
-			{"name":"a.png","type":"image/png","url":"https://e.com/a.png"},{"name":"b.pdf","type":"application/pdf","path":"b.pdf"},{"name":"c"}]}]}`, `
+			{"name":"a.png","type":"image/png","url":"https://e.com/a.png"},{"name":"b.pdf","type":"application/pdf","path":"b.pdf"},{"name":"c"},5]}]}`, `
 			user messages[0]
 				text messages[0].content "x"
 				image messages[0].attachments[0] "" name=a.png url=https://e.com/a.png mime=image/png
 				file messages[0].attachments[1] "" name=b.pdf url=b.pdf mime=application/pdf
-`, "messages[0].attachments[2]")
+`, "messages[0].attachments[2]", "messages[0].attachments[3]")
 	f("the history of .126", `{"messages":[{"role":"user","content":"hi"},{"role":"assistant","parts":[
 			{"type":"session_id","session_id":"s1"},
 			{"type":"thinking","thinking":"Hm"},{"type":"text","text":"Hello"},{"type":"code","code":"x=1","language":"python"},
@@ -161,6 +161,37 @@ func TestCyclsConversation(t *testing.T) {
 	}
 }
 
+// The server keeps conversations by their ids and its newer web clients send
+// nothing but the newest message beside one: an agent of another protocol never
+// hears the rest.
+func TestCyclsConversationIsNamedAsLost(t *testing.T) {
+	t.Parallel()
+	r := cyclsDecodeRequest(t, Inbound{Query: "id=c9", Body: []byte(`{"messages":[{"role":"user","content":"x"}]}`)})
+	if got := r.Ledger.Names(); !reflect.DeepEqual(got, []string{"id"}) {
+		t.Errorf("ledger: got %v, want [id]", got)
+	}
+}
+
+// The server hands content to its agent as it came. What only that agent may
+// know passes to it, and is refused by name for every other.
+func TestCyclsUnknownContentPart(t *testing.T) {
+	t.Parallel()
+	const body = `{"messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"hologram","at":1.0}]}]}`
+	got, err := Lookup("cycls").SpliceRequest(nil, cyclsDecodeRequest(t, Inbound{Body: []byte(body)}), &Agent{Name: "demo"})
+	if err != nil || string(got) != body {
+		t.Errorf("to a Cycls agent: got %s, %v", got, err)
+	}
+	for _, p := range Protocols() {
+		if p.Name == "cycls" {
+			continue
+		}
+		_, err := p.Encode(nil, cyclsDecodeRequest(t, Inbound{Body: []byte(body)}), &Agent{Name: "demo"}, true)
+		if err == nil || err.Status != 400 || err.Param != "messages[0].content[1].type" {
+			t.Errorf("to %s: got %+v, want a 400 on messages[0].content[1].type", p.Name, err)
+		}
+	}
+}
+
 func TestCyclsAccept(t *testing.T) {
 	t.Parallel()
 	for accept, want := range map[string]bool{
@@ -198,8 +229,9 @@ func TestCyclsRequestErrors(t *testing.T) {
 	f(`{"messages":[{"role":"user","content":{"a":1}}]}`, "messages[0].content")
 	f(`{"messages":[{"role":"user","content":[5]}]}`, "messages[0].content[0]")
 	f(`{"messages":[{"role":"user","content":[{"text":"x"}]}]}`, "messages[0].content[0].type")
-	f(`{"messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"hologram"}]}]}`, "messages[0].content[1].type")
 	f(`{"messages":[{"role":"user","content":[{"type":"image"}]}]}`, "messages[0].content[0].image")
+	f(`{"messages":[{"role":"user","content":[{"type":"image","image":5}]}]}`, "messages[0].content[0].image")
+	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":5}}]}]}`, "messages[0].content[0].image")
 	f(`{"messages":[{"role":"user","content":[{"type":"file"}]}]}`, "messages[0].content[0].file")
 	f(`{"messages":[{"role":"user","parts":"x"}]}`, "messages[0].parts")
 	f(`{"messages":[{"role":"tool","content":"x"}]}`, "messages[0].tool_call_id")

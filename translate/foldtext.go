@@ -42,6 +42,9 @@ func foldHistory(r *Request) foldedText {
 }
 
 func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
+	if f.History == nil && t.Name != "" {
+		r.Ledger.Drop(t.Path.In("name")) // the words stand without their speaker
+	}
 	said := false // the speaker's paragraph is open
 	var prev BlockType
 	for i := range t.Blocks {
@@ -50,6 +53,16 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 		case BlockReasoning:
 			r.Ledger.Drop(b.Path)
 		case BlockImage:
+			if t.Role == RoleAssistant && b.URL != "" && !isDataURL(b.URL) {
+				// What the agent itself showed earlier is a link.
+				dst = paragraph(dst)
+				if !said {
+					dst = appendSpeaker(dst, t)
+				}
+				said, prev = true, b.Type
+				dst = RenderBlock(dst, b)
+				continue
+			}
 			f.Images = append(f.Images, *b)
 		case BlockFile, BlockAudio:
 			if f.Refused == nil {
@@ -69,6 +82,9 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 			}
 			dst = append(append(dst, ": "...), b.Text...)
 			for j := range b.Parts {
+				if j > 0 && b.Parts[j-1].Type == BlockText {
+					dst = append(dst, '\n')
+				}
 				dst = f.part(dst, &b.Parts[j])
 			}
 			said = false
@@ -85,6 +101,9 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 				dst = appendSpeaker(dst, t)
 			}
 			said, prev = true, b.Type
+			if len(b.Annotations) > 0 {
+				r.Ledger.Drop(b.Path.In("annotations"))
+			}
 			dst = RenderBlock(dst, b)
 		}
 	}

@@ -51,8 +51,8 @@ type Protocol struct {
 	Query func(r *Request, a *Agent) string
 	// AsksStream says what a backend of this protocol can be asked for.
 	AsksStream StreamMode
-	// TakesItems says that EncodeRequest itself sees to Essential data blocks; to
-	// other backends Encode refuses them.
+	// TakesItems says that EncodeRequest itself sees to the Essential data blocks of
+	// a client whose protocol takes items too; all others Encode refuses.
 	TakesItems bool
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
@@ -67,7 +67,7 @@ type Protocol struct {
 // goes to r.Ledger or, where that would change the meaning, is the error.
 func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
 	r.ApplyDefaults(a)
-	if !p.TakesItems {
+	if !p.TakesItems || r.Face == nil || !r.Face.TakesItems {
 		for i := range r.Turns {
 			for j := range r.Turns[i].Blocks {
 				if b := &r.Turns[i].Blocks[j]; b.Essential && b.Type == BlockData {

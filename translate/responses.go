@@ -46,7 +46,11 @@ func (responsesFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	if err := d.stateless(); err != nil {
 		return nil, err
 	}
-	if !d.input.Exists() || d.input.Raw == "null" {
+	if d.input.Type == gjson.Null {
+		// A stored prompt can be all that is asked; only the backend knows.
+		if _, ok := d.r.Setting(ParamPrompt); ok {
+			return d.r, nil
+		}
 		return nil, Invalid(At("input"), "'input' is required.")
 	}
 	if err := d.decodeInput(); err != nil {

@@ -176,7 +176,13 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 		w.b = append(w.b, ',')
 	}
 	w.parts++
-	switch b.Type {
+	typ := b.Type
+	if output && (typ == BlockImage || typ == BlockFile) && b.URL != "" && !isDataURL(b.URL) {
+		// The assistant's own messages are text here: what it showed earlier is
+		// the link that a client of this API would have got for it.
+		typ = BlockText
+	}
+	switch typ {
 	case BlockRefusal:
 		w.b = append(w.b, `{"type":"refusal","refusal":`...)
 		w.b = jsonx.AppendStringS(w.b, b.Text)
@@ -527,7 +533,7 @@ func (w *respWriter) settings(stream bool) *Error {
 	var include, reasoning, text []byte
 	for i := range r.Settings {
 		s := &r.Settings[i]
-		if last, _ := r.Setting(s.Param); last != s.Raw && s.Param != ParamInclude && s.Param != ParamReasoningOther {
+		if s.Param != ParamInclude && s.Param != ParamReasoningOther && r.repeated(i) {
 			continue // written more than once: the last one counts
 		}
 		if name := respNames[s.Param]; name != "" {
@@ -603,6 +609,16 @@ func (w *respWriter) settings(stream bool) *Error {
 		w.b = append(append(append(w.b, `,"include":[`...), include...), ']')
 	}
 	return nil
+}
+
+// repeated reports whether a later setting is of the same param as the ith.
+func (r *Request) repeated(i int) bool {
+	for j := i + 1; j < len(r.Settings); j++ {
+		if r.Settings[j].Param == r.Settings[i].Param {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *respWriter) raw(name, raw string) {

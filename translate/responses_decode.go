@@ -241,7 +241,7 @@ func (d *respDecoder) dispatch(e *respFrame, data []byte, out Sink) {
 	case "keepalive":
 		d.ping(out)
 	default:
-		if e.typ == nil && len(e.err) > 2 && e.err[0] == '{' {
+		if e.typ == nil && len(e.err) > 2 && (e.err[0] == '{' || e.err[0] == '"') {
 			d.errorEvent(e)
 			return
 		}
@@ -364,14 +364,18 @@ func respErrorStatus(code string) int {
 // terminal is the end of the answer, as the terminal event or a body tells it.
 func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 	switch s := respText(response.Get("status")); s {
-	case "failed", "incomplete", "cancelled", "completed":
-		// An error that the event's name tells is not undone by the body.
+	case "failed", "incomplete", "cancelled":
+		// The body can tell a worse end than the event's name, never a better one.
 		if status != "failed" {
 			status = s
 		}
 	}
-	if status == "failed" {
-		d.failed(response.Get("error"), out)
+	if failure := response.Get("error"); status == "failed" || respTellsError(failure) {
+		d.failed(failure, out)
+		return
+	}
+	if d.err != nil { // an error is not undone by an end that looks well
+		d.fail(d.err, out)
 		return
 	}
 	d.start(response, out)
@@ -379,17 +383,19 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 	if status != "completed" {
 		rest = StatusIncomplete
 	}
-	fresh := len(d.items) == 0
-	index := int64(0)
-	response.Get("output").ForEach(func(_, item gjson.Result) bool {
-		if fresh {
+	streamed := len(d.items)
+	for i, item := range respArray(response.Get("output")) {
+		index := int64(i)
+		it := d.find(index, viewBytes(respText(item.Get("id"))))
+		switch {
+		case !item.IsObject():
+		case it == nil && i >= streamed && !called(d.items[:streamed], item):
+			// It comes here only: there are more items than were streamed.
 			d.finishItem(d.newItem(index, item), item, rest, out)
-		} else if it := d.find(index, viewBytes(respText(item.Get("id")))); it != nil && !it.done && it.kind == respKindOf(item) {
+		case it != nil && !it.done && it.kind == respKindOf(item):
 			d.finishItem(it, item, rest, out)
 		}
-		index++
-		return true
-	})
+	}
 	for i := range d.items {
 		if it := &d.items[i]; !it.done {
 			it.done = true
@@ -414,10 +420,37 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 		case "content_filter":
 			d.event.Reason = FinishContentFilter
 		default:
-			d.event.Reason = FinishOther
+			// The reason is optional. An answer that was cut short must not look
+			// whole, and length is the word that every protocol has for it.
+			d.event.Reason = FinishLength
 		}
 	}
 	out.Event(&d.event)
+}
+
+// called reports whether the item is a call that is among those told, whatever
+// its place and its id are now.
+func called(told []respItem, item gjson.Result) bool {
+	id := respText(item.Get("call_id"))
+	for i := range told {
+		if id != "" && told[i].callID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// respArray are the elements of an array; a value of another type has none.
+func respArray(v gjson.Result) []gjson.Result {
+	if !v.IsArray() {
+		return nil
+	}
+	return v.Array()
+}
+
+// respTellsError reports whether the member error of a response tells one.
+func respTellsError(v gjson.Result) bool {
+	return v.IsObject() && strings.TrimSpace(v.Raw[1:len(v.Raw)-1]) != "" || v.Type == gjson.String && v.Str != ""
 }
 
 func (d *respDecoder) failed(e gjson.Result, out Sink) {
@@ -468,7 +501,7 @@ func (d *respDecoder) JSON(body []byte, out Sink) {
 	status := respText(doc.Get("status"))
 	failure := doc.Get("error")
 	switch {
-	case failure.Exists() && failure.Type != gjson.Null || status == "failed":
+	case respTellsError(failure) || status == "failed":
 		d.failed(failure, out)
 	case status == "in_progress" || status == "queued":
 		err := InBand(0, "", "The agent's answer is not finished: its status is "+status+".")

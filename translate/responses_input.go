@@ -213,10 +213,12 @@ func respPart(v gjson.Result, at Path) (Block, *Error) {
 	switch kind := respText(v.Get("type")); kind {
 	case "input_text", "output_text", "text":
 		b.Text, err = need("text")
-		v.Get("annotations").ForEach(func(_, a gjson.Result) bool {
-			b.Annotations = append(b.Annotations, a.Raw)
-			return true
-		})
+		if list := v.Get("annotations"); list.IsArray() { // SDKs dump null where there are none
+			list.ForEach(func(_, a gjson.Result) bool {
+				b.Annotations = append(b.Annotations, a.Raw)
+				return true
+			})
+		}
 		if l := v.Get("logprobs"); l.IsArray() && len(l.Raw) > 2 {
 			b.Logprobs = l.Raw
 		}
@@ -307,8 +309,12 @@ func (d *respRequest) reasoningItem(v gjson.Result, at Path) {
 	n := len(d.r.Turns)
 	var blocks []Block
 	for _, mid := range [...]string{"summary", "content"} {
+		parts := v.Get(mid)
+		if !parts.IsArray() { // SDKs dump null for the one that is not there
+			continue
+		}
 		j := -1
-		v.Get(mid).ForEach(func(_, p gjson.Result) bool {
+		parts.ForEach(func(_, p gjson.Result) bool {
 			j++
 			blocks = append(blocks, Block{
 				Type: BlockReasoning, Summary: mid == "summary", ID: id, Text: respText(p.Get("text")), Path: at.Sub(mid, j),

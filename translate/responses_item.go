@@ -377,7 +377,17 @@ func (d *respDecoder) annotation(e *respFrame, out Sink) {
 }
 
 func (d *respDecoder) annotate(it *respItem, p *respPartState, raw []byte, out Sink) {
-	if len(raw) == 0 || raw[0] != '{' || !d.open(it, p, out) {
+	if len(raw) == 0 || raw[0] != '{' {
+		return
+	}
+	if !p.open && p.sent > 0 {
+		// Its text is over and another part's follows: there is no block left
+		// whose beginning the offsets could count from.
+		p.annots++
+		d.s.Ledger.Note("annotations")
+		return
+	}
+	if !d.open(it, p, out) {
 		return
 	}
 	p.annots++
@@ -451,14 +461,19 @@ func (d *respDecoder) itemDone(e *respFrame, out Sink) {
 // finishItem fills up an item from its final form and ends it. status is what
 // it has if it does not tell.
 func (d *respDecoder) finishItem(it *respItem, item gjson.Result, status EndStatus, out Sink) {
-	if s := respText(item.Get("status")); s != "" {
+	// An item that is over is not in progress, though some servers say so.
+	if s := respText(item.Get("status")); s != "" && s != "in_progress" {
 		status = respStatus(s)
 	}
 	it.done = true
 	it.describe(item)
 	switch it.kind {
 	case respMessage:
-		d.fillParts(it, item.Get("content"), out)
+		if content := item.Get("content"); content.Type == gjson.String && content.Str != "" {
+			d.fill(it, it.part(partText, 0), d.str(content), out)
+		} else {
+			d.fillParts(it, content, out)
+		}
 		d.closeParts(it, status, "", out)
 	case respReasoning:
 		i := int64(0)

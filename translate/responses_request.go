@@ -162,14 +162,20 @@ func (d *respRequest) field(key string, v gjson.Result) *Error {
 		if !v.IsObject() {
 			return mistyped(At(key), respObject)
 		}
+		var err *Error
 		v.ForEach(func(k, o gjson.Result) bool {
-			if k.String() == "include_obfuscation" {
-				r.Set(ParamIncludeObfuscation, o.Raw, At(key).In("include_obfuscation"))
-			} else {
+			at := At(key).In("include_obfuscation")
+			switch {
+			case k.String() != "include_obfuscation":
 				d.unknown++
+			case o.IsBool():
+				r.Set(ParamIncludeObfuscation, o.Raw, at)
+			case o.Type != gjson.Null:
+				err = mistyped(at, respBool)
 			}
-			return true
+			return err == nil
 		})
+		return err
 	case "previous_response_id", "conversation", "background":
 		d.state = append(d.state, respStateful{key, v})
 	case "include":
@@ -251,18 +257,15 @@ func (d *respRequest) reasoning(v gjson.Result) *Error {
 		key := k.String()
 		at := At("reasoning").In(key)
 		switch key {
-		case "effort", "summary":
+		case "effort", "summary", "generate_summary": // the last is the older name of summary
 			if o.Type != gjson.String {
 				err = mistyped(at, respString)
 				return false
 			}
-			p := ParamReasoningEffort
-			if key == "summary" {
-				p = ParamReasoningSummary
-			}
-			d.r.Set(p, o.Raw, at)
-		case "generate_summary": // the older name of summary
-			if !v.Get("summary").Exists() {
+			switch {
+			case key == "effort":
+				d.r.Set(ParamReasoningEffort, o.Raw, at)
+			case key == "summary" || v.Get("summary").Type == gjson.Null:
 				d.r.Set(ParamReasoningSummary, o.Raw, at)
 			}
 		case "context", "mode":
@@ -321,6 +324,9 @@ func (d *respRequest) format(v gjson.Result) *Error {
 		}
 		f.Name, f.Schema = name.String(), schema.Raw
 		f.Description = respText(v.Get("description"))
+		if s := v.Get("strict"); s.Type != gjson.Null && !s.IsBool() {
+			return mistyped(f.Path.In("strict"), respBool)
+		}
 		f.Strict = respTri(v.Get("strict"))
 	default:
 		at := f.Path.In("type")
@@ -370,6 +376,9 @@ func respTool(v gjson.Result, at Path) (Tool, *Error) {
 	switch kind.String() {
 	case "function":
 		t.Kind = ToolFunction
+		if s := v.Get("strict"); s.Type != gjson.Null && !s.IsBool() {
+			return t, mistyped(at.In("strict"), respBool)
+		}
 		t.Strict = respTri(v.Get("strict"))
 		// An omitted strict means "normalise to strict" here, but "not strict"
 		// in Chat Completions (the vendor's documentation of April 2026).
@@ -382,6 +391,9 @@ func respTool(v gjson.Result, at Path) (Tool, *Error) {
 	case "custom":
 		t.Kind = ToolCustom
 		f := v.Get("format")
+		if f.Type != gjson.Null && !f.IsObject() {
+			return t, mistyped(at.In("format"), respObject)
+		}
 		t.Grammar = ToolGrammar{
 			Type: respText(f.Get("type")), Syntax: respText(f.Get("syntax")), Definition: respText(f.Get("definition")),
 		}

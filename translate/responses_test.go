@@ -365,6 +365,8 @@ func TestResponsesDecodesInput(t *testing.T) {
 		{"reasoning comes back", `{"input":[{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"s1"},{"type":"summary_text","text":"s2"}],"encrypted_content":"E"},{"role":"assistant","content":"a"},{"type":"reasoning","summary":[],"encrypted_content":"F"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"reasoning","summary":[]}]}`,
 			"assistant: reasoning(s1)@input[0].summary[0] reasoning(s2 opaque=E)@input[0].summary[1] text(a)@input[1].content\n" +
 				"assistant: reasoning(, opaque=F)@input[2] tool_call({} f#c)@input[3]\n"},
+		{"nulls that SDKs dump", `{"input":[{"type":"reasoning","id":"rs_1","summary":[],"content":null,"encrypted_content":null},{"type":"reasoning","summary":null,"content":null,"encrypted_content":"E"},{"role":"assistant","content":[{"type":"output_text","text":"a","annotations":null,"logprobs":null}]}]}`,
+			"assistant: reasoning(, opaque=E)@input[1] text(a)@input[2].content[0]\n"},
 		{"refusal", `{"input":[{"role":"assistant","content":[{"type":"refusal","refusal":"no"}]}]}`, "assistant: refusal(no)@input[0].content[0]\n"},
 		{"a search that the server ran", `{"input":[{"role":"user","content":"q"},{"type":"web_search_call","id":"ws_1","status":"completed","action":{"type":"search","query":"x"}}]}`,
 			"user: text(q)@input[0].content\nassistant: tool_call({\"type\":\"search\",\"query\":\"x\"} web_search#ws_1)@input[1]\n"},
@@ -433,6 +435,11 @@ func TestResponsesRefusesRequests(t *testing.T) {
 		{`{"input":"x","tools":[{"name":"f"}]}`, "tools[0].type"},
 		{`{"input":"x","tools":[{"type":"function"}]}`, "tools[0].name"},
 		{`{"input":"x","tools":[{"type":"function","name":"f","parameters":"{}"}]}`, "tools[0].parameters"},
+		{`{"input":"x","tools":[{"type":"function","name":"f","strict":"no"}]}`, "tools[0].strict"},
+		{`{"input":"x","tools":[{"type":"custom","name":"f","format":"text"}]}`, "tools[0].format"},
+		{`{"input":"x","text":{"format":{"type":"json_schema","name":"n","schema":{},"strict":"no"}}}`, "text.format.strict"},
+		{`{"input":"x","reasoning":{"generate_summary":5}}`, "reasoning.generate_summary"},
+		{`{"input":"x","stream_options":{"include_obfuscation":5}}`, "stream_options.include_obfuscation"},
 		{`{"input":"x","tool_choice":"maybe"}`, "tool_choice"},
 		{`{"input":"x","tool_choice":{"type":"function"}}`, "tool_choice.name"},
 		{`{"input":"x","tool_choice":{"type":"allowed_tools","mode":"x"}}`, "tool_choice.mode"},
@@ -452,6 +459,8 @@ func TestResponsesRefusesRequests(t *testing.T) {
 		`{"input":"x","previous_response_id":null,"conversation":null,"background":false,"tools":null,"tool_choice":null,"text":null,"reasoning":null,"include":null}`,
 		`{"input":"x","text":{"format":null,"verbosity":null},"reasoning":{"effort":null}}`,
 		`{"input":[{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot"}}]}`,
+		`{"prompt":{"id":"pmpt_1"}}`,
+		`{"input":"x","tools":[{"type":"function","name":"f","strict":null}],"stream_options":{"include_obfuscation":null}}`,
 	} {
 		if _, err := responsesProtocol.DecodeRequest(&Inbound{Body: []byte(body)}); err != nil {
 			t.Errorf("%s: %v", body, err)
@@ -802,5 +811,106 @@ func TestResponsesHotPathAllocatesNothing(t *testing.T) {
 	feed(frame)
 	if n := testing.AllocsPerRun(1000, func() { out.out = out.out[:0]; feed(frame) }); n != 0 {
 		t.Errorf("%v allocations an event", n)
+	}
+}
+
+func TestResponsesWritesARepeatedSettingOnce(t *testing.T) {
+	t.Parallel()
+	r := &Request{Face: &Protocol{Name: "chat"}, Turns: []Turn{{Blocks: []Block{{Type: BlockText, Text: "x"}}}}}
+	r.Set(ParamMaxTokens, "100", At("max_tokens"))
+	r.Set(ParamMaxTokens, "100", At("max_completion_tokens"))
+	got, err := responsesProtocol.EncodeRequest(nil, r, &Agent{Name: "ag"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(got), "max_output_tokens"); n != 1 {
+		t.Errorf("written %d times: %s", n, got)
+	}
+}
+
+func TestResponsesLinksWhatTheAssistantShowed(t *testing.T) {
+	t.Parallel()
+	shown := func(b Block) *Request {
+		b.Path = At("messages")
+		return &Request{Face: &Protocol{Name: "cycls"}, Turns: []Turn{{Role: RoleAssistant, Blocks: []Block{{Type: BlockText, Text: "see"}, b}}}}
+	}
+	for _, c := range []struct {
+		r    *Request
+		want string
+	}{
+		{shown(Block{Type: BlockImage, URL: "https://e.com/a.png", Alt: "A"}),
+			`[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"see"},{"type":"output_text","text":"![A](https://e.com/a.png)"}]}]`},
+		{shown(Block{Type: BlockImage, URL: "data:image/png;base64,AA=="}), ""},
+		{shown(Block{Type: BlockImage, FileID: "file-1"}), ""},
+	} {
+		got, err := responsesProtocol.EncodeRequest(nil, c.r, &Agent{Name: "ag"}, false)
+		if (err != nil) != (c.want == "") || gjson.GetBytes(got, "input").Raw != c.want {
+			t.Errorf("got %s, %v, want %s", got, err, c.want)
+		}
+	}
+}
+
+// TestResponsesTellsTheTruthOfOddStreams decodes streams that contradict
+// themselves, or tell something only at their end.
+func TestResponsesTellsTheTruthOfOddStreams(t *testing.T) {
+	t.Parallel()
+	const delta = `{"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":0,"delta":"x"}`
+	const said = "start\nblock 0 text msg=0 part=0 id=\"m\"\ndelta 0 \"x\"\n"
+	for _, c := range []struct {
+		name   string
+		frames []string
+		want   string
+		ledger string
+	}{
+		{"an error, then a good end", []string{delta, `{"type":"error","error":{"message":"boom","code":"server_error"}}`,
+			`{"type":"response.completed","response":{"status":"completed","output":[]}}`},
+			said + "fail status=502 code=\"server_error\" message=\"boom\"\n", ""},
+		{"an error in a good end", []string{delta, `{"type":"response.completed","response":{"status":"completed","error":{"code":"server_error","message":"boom"},"output":[]}}`},
+			said + "fail status=502 code=\"server_error\" message=\"boom\"\n", ""},
+		{"an empty error in a good end", []string{delta, `{"type":"response.completed","response":{"status":"completed","error":{ },"output":[]}}`},
+			said + "end 0\nfinish stop word=\"completed\"\n", ""},
+		{"an error that is a text", []string{`{"error":"overloaded"}`}, "fail status=502 code=\"agent_error\" message=\"overloaded\"\n", ""},
+		{"incomplete by name, completed by status", []string{delta, `{"type":"response.incomplete","response":{"status":"completed","incomplete_details":{"reason":"content_filter"},"output":[]}}`},
+			said + "end 0 incomplete\nfinish content_filter word=\"content_filter\"\n", ""},
+		{"incomplete without a reason", []string{delta, `{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":null,"output":[]}}`},
+			said + "end 0 incomplete\nfinish length word=\"incomplete\"\n", ""},
+		{"no output at all", []string{`{"type":"response.completed","response":{"id":"r","output":null}}`},
+			"start id=\"r\"\nfinish stop word=\"completed\"\n", ""},
+		{"output of no items", []string{`{"type":"response.completed","response":{"id":"r","output":[null,5,"x"]}}`},
+			"start id=\"r\"\nfinish stop word=\"completed\"\n", ""},
+		{"a call that only the end tells", []string{delta, `{"type":"response.completed","response":{"output":[{"type":"message","id":"m","content":[{"type":"output_text","text":"x"}]},{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{}"}]}}`},
+			said + "end 0\nblock 1 tool_call msg=1 part=0 id=\"fc\" name=\"f\" call=\"c\"\ndelta 1 \"{}\"\nend 1\nfinish tool_calls word=\"completed\"\n", ""},
+		{"a call that the end tells again elsewhere", []string{
+			`{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{}"}}`,
+			`{"type":"response.completed","response":{"output":[{"type":"reasoning","id":"rs","summary":[]},{"type":"function_call","id":"fc2","call_id":"c","name":"f","arguments":"{}"}]}}`},
+			"start\nblock 0 tool_call msg=0 part=0 id=\"fc\" name=\"f\" call=\"c\"\ndelta 0 \"{}\"\nend 0\nfinish tool_calls word=\"completed\"\n", ""},
+		{"done, yet in progress", []string{
+			`{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{}","status":"in_progress"}}`,
+			`{"type":"response.completed","response":{"output":[]}}`},
+			"start\nblock 0 tool_call msg=0 part=0 id=\"fc\" name=\"f\" call=\"c\"\ndelta 0 \"{}\"\nend 0\nfinish tool_calls word=\"completed\"\n", ""},
+		{"content that is a text", []string{`{"type":"response.completed","response":{"output":[{"type":"message","id":"m","content":"x"}]}}`},
+			said + "end 0\nfinish stop word=\"completed\"\n", ""},
+		{"an annotation of a part that is over", []string{delta,
+			`{"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":1,"delta":"y"}`,
+			`{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"m","content":[{"type":"output_text","text":"x","annotations":[{"type":"url_citation","start_index":0,"end_index":1}]},{"type":"output_text","text":"y"}]}}`,
+			`{"type":"response.completed","response":{"output":[]}}`},
+			said + "end 0\nblock 1 text msg=0 part=1 id=\"m\"\ndelta 1 \"y\"\nend 1\nfinish stop word=\"completed\"\n", "annotations"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := respTestSetup(respTestRequest(t, &responsesProtocol))
+			var log eventLog
+			check := &Checker{Next: &log}
+			respFeed(newRespDecoder(s), []byte("data: "+strings.Join(c.frames, "\n\ndata: ")+"\n\n"), 0, false, check)
+			if got, want := log.String(), canonicalEvents(t, c.want); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if check.Err() != nil || !check.Ended() {
+				t.Errorf("%v, ended %v", check.Err(), check.Ended())
+			}
+			if l := strings.Join(s.Ledger.Names(), " "); l != c.ledger {
+				t.Errorf("ledger %q, want %q", l, c.ledger)
+			}
+		})
 	}
 }

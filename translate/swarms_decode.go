@@ -258,6 +258,8 @@ func (d *swarmsDecoder) unnamed(data []byte, out Sink) {
 		d.tokens(gjson.Parse(viewString(data)), out)
 	case swarmsSaysDone(fr.message) || string(fr.status) == "finished":
 		d.done(out)
+	case fr.agent != nil: // agent_start, to which it is nothing, or agent_end
+		d.hush(fr.agent, out)
 	}
 }
 

@@ -109,6 +109,11 @@ func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
 			err = swarmsStream(r, v, at.Sub("streaming_on", -1))
 		case "temperature", "max_tokens", "reasoning_effort", "max_loops": // after llm_args
 		default:
+			if key == "description" { // answers repeat it
+				if _, err = swarmsString(v, at.Sub("description", -1)); err != nil {
+					return false
+				}
+			}
 			def, known := swarmsConfigDefault(key)
 			switch {
 			case !known:
@@ -265,6 +270,15 @@ func (p *swarmsParam) decode(r *Request, object gjson.Result, at Path) *Error {
 	}
 	if want != "" {
 		return Invalid(at, "'%s' must be %s.", at, want)
+	}
+	for i := range r.Settings { // agent_config says it again, and counts
+		if s := &r.Settings[i]; s.Param == p.param {
+			if s.Raw != raw {
+				r.Ledger.Drop(s.Path)
+			}
+			*s = Setting{Param: p.param, Raw: raw, Path: at}
+			return nil
+		}
 	}
 	r.Set(p.param, raw, at)
 	return nil
@@ -459,7 +473,8 @@ func decodeSwarmsImages(r *Request, img, imgs gjson.Result) *Error {
 // swarmsImageURL makes a URL of what a client may put into img: a URL, a data:
 // URI or bare base64, which the vendor takes for a JPEG. The other common
 // formats are told by their first bytes, because model APIs refuse an image
-// under a wrong type. "" if it is none of these.
+// under a wrong type. "" if it is none of these: the vendor's framework opens
+// paths too, which here would be ours.
 func swarmsImageURL(s string) string {
 	for _, scheme := range [...]string{"http://", "https://", "data:"} {
 		if len(s) > len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
@@ -468,6 +483,8 @@ func swarmsImageURL(s string) string {
 	}
 	mime := "image/jpeg"
 	switch {
+	case s != "" && s[0] == '/' && !strings.HasPrefix(s, "/9j/"): // a path, and no JPEG
+		return ""
 	case strings.HasPrefix(s, "iVBORw0KGgo"):
 		mime = "image/png"
 	case strings.HasPrefix(s, "R0lGOD"):

@@ -184,6 +184,23 @@ task user
 	}
 }
 
+// A setting that stands in llm_args too reaches a backend once, as
+// agent_config has it.
+func TestSwarmsSettingSaidTwice(t *testing.T) {
+	t.Parallel()
+	r := decodeSwarms(t, `{"agent_config":{"temperature":0.5,"max_tokens":7,"llm_args":{"temperature":0.5,"max_tokens":9,"max_completion_tokens":8}},"task":"t"}`)
+	var got []string
+	for _, s := range r.Settings {
+		got = append(got, s.Path.String()+"="+s.Raw)
+	}
+	if got, want := strings.Join(got, " "), "agent_config.temperature=0.5 agent_config.max_tokens=7"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := r.Ledger.Header(), "agent_config.llm_args.max_tokens, agent_config.llm_args.max_completion_tokens"; got != want {
+		t.Errorf("ledger: got %s, want %s", got, want)
+	}
+}
+
 func TestSwarmsRequestErrorsNameTheField(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ param, body string }{
@@ -201,6 +218,8 @@ func TestSwarmsRequestErrorsNameTheField(t *testing.T) {
 		{"history[0].content", `{"agent_config":{},"task":"t","history":[{"role":"user","content":5}]}`},
 		{"img", `{"agent_config":{},"task":"t","img":"not an image!"}`},
 		{"imgs", `{"agent_config":{},"task":"t","imgs":"x"}`},
+		{"img", `{"agent_config":{},"task":"t","img":"/etc/passwd"}`},
+		{"agent_config.description", `{"agent_config":{"description":["x"]},"task":"t"}`},
 		{"imgs[1]", `{"agent_config":{},"task":"t","imgs":["http://x",1]}`},
 		{"tools_enabled", `{"agent_config":{},"task":"t","tools_enabled":[1]}`},
 		{"agent_config.agent_name", `{"agent_config":{"agent_name":1},"task":"t"}`},
@@ -620,6 +639,9 @@ func TestSwarmsStreamEnds(t *testing.T) {
 		{"not JSON", "event: chunk\ndata: {\"content\":\n\n", nil, `fail status=502 code="bad_gateway" message="The agent's answer could not be read."` + "\n"},
 		{"ping, status, odd contents", ": ping\n\nevent: status\ndata: {\"a\":1}\n\nevent: chunk\ndata: {\"content\":[{\"type\":\"text\",\"text\":\"a\"}]}\n\nevent: chunk\ndata: {\"content\":{\"k\":1}}\n\nevent: chunk\ndata: {\"content\":null}\n\n" + done, nil,
 			"ping\nstart\nnative name=\"status\" data=\"{\\\"a\\\":1}\"\nblock 0 text msg=0 part=0\ndelta 0 \"a\"\ndelta 0 \"{\\\"k\\\":1}\"\nend 0\nfinish stop\n"},
+		{"a swarm without event lines", `data: {"agent":"A"}` + "\n\n" + `data: {"agent":"A","content":"a"}` + "\n\n" + `data: {"agent":"A"}` + "\n\n" +
+			`data: {"agent":"B","content":"b"}` + "\n\n" + done, nil,
+			"start\nblock 0 text msg=0 part=0 author=\"A\"\ndelta 0 \"a\"\nend 0\nblock 1 text msg=1 part=0 author=\"B\"\ndelta 1 \"b\"\nend 1\nfinish stop\n"},
 		{"whole outputs of older swarms", `data: {"output":[{"role":"user","content":"q"},{"role":"A","content":"a"},{"role":"B","content":"b"}]}` + "\n\n" + done, nil,
 			"start\nblock 0 text msg=0 part=0 author=\"A\"\ndelta 0 \"a\"\nend 0\nblock 1 text msg=1 part=0 author=\"B\"\ndelta 1 \"b\"\nend 1\nfinish stop\n"},
 	} {

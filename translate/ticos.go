@@ -245,10 +245,22 @@ func ticosDrops(r *Request) {
 	}
 }
 
-// SpliceRequest implements Backend. The agent's id is in the path and there is
-// no field for a default to go to.
-func (ticosBackend) SpliceRequest(dst []byte, r *Request, _ *Agent) ([]byte, *Error) {
-	return append(dst, r.Body...), nil
+// SpliceRequest implements Backend. The agent's id is in the path. Ticos knows
+// the input of a single message only: what our face takes beyond it, and the
+// default system prompt, is folded into the input.
+func (b ticosBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
+	r.ApplyDefaults(a)
+	if len(r.Turns) == 1 && r.Turns[0].Path == At("input") {
+		ticosDrops(r)
+		return append(dst, r.Body...), nil
+	}
+	folded, err := b.EncodeRequest(nil, r, a, false)
+	if err != nil {
+		return dst, err
+	}
+	s := newSplice(r.Body)
+	s.set("input", string(folded[len(`{"input":`):len(folded)-1]))
+	return s.append(dst), nil
 }
 
 // NewDecoder implements Backend. A backend that streams after all sends chat

@@ -96,6 +96,10 @@ func TestTicosEncodeRequest(t *testing.T) {
 		`{"input":[{"type":"text","text":"System: Be brief.\n\nUser (bob): Weather?\n\nAssistant: Wait.\n\nAssistant called get_weather: {\"city\":\"Rome\"}\n\nResult of get_weather: 18 °C\n\nAssistant: 18.\n\nUser: And here?"},{"type":"image_url","image_url":{"url":"u"}}]}`,
 		"messages[2].reasoning_content,tools[0]")
 
+	f("what a text has no place for", `{"messages":[{"role":"user","name":"bob","content":"a"}]}`, `{"input":"a"}`, "messages[0].name")
+	f("citations", `{"messages":[{"role":"assistant","content":"a","annotations":[{"type":"url_citation","url_citation":{"url":"u"}}]},{"role":"user","content":"b"}]}`,
+		`{"input":"Assistant: a\n\nUser: b"}`, "messages[0].content.annotations")
+
 	bad := func(body, param string, options map[string]string) {
 		t.Helper()
 		_, err := ticosBackend{}.EncodeRequest(nil, chatDecode(t, body), &Agent{Name: "home", Options: options}, false)
@@ -114,6 +118,33 @@ func TestTicosEncodeRequest(t *testing.T) {
 	if _, err := (ticosBackend{}).EncodeRequest(nil, chatDecode(t, `{`+user+`}`), &Agent{Name: "home", Options: map[string]string{"history": "refuse"}}, false); err != nil {
 		t.Errorf("one message with history: refuse: %v", err)
 	}
+}
+
+// The vendor's server knows the input of one message and nothing else.
+func TestTicosSplice(t *testing.T) {
+	t.Parallel()
+	f := func(name, body, want, ledger string, a *Agent) {
+		t.Helper()
+		r, err := ticosFace{}.DecodeRequest(&Inbound{Body: []byte(body), ID: "home"})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		r.Ledger = Ledger{}
+		got, err := ticosBackend{}.SpliceRequest(nil, r, a)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: got\n%s, %v\nwant\n%s", name, got, err, want)
+		}
+		if got := strings.Join(r.Ledger.Names(), ","); got != ledger {
+			t.Errorf("%s: ledger got %q, want %q", name, got, ledger)
+		}
+	}
+	const body = ` {"z":1e400, "input": "a" }`
+	f("nothing to do", body, body, "", &Agent{})
+	f("parts", `{"input":[{"type":"text", "text":"a"}]}`, `{"input":[{"type":"text", "text":"a"}]}`, "", &Agent{})
+	f("defaults", body, ` {"z":1e400, "input": "System: S\n\nUser: a" }`, "defaults.max_tokens,defaults.temperature", &Agent{SystemPrompt: "S", MaxTokens: 9, Temperature: "1"})
+	f("a default without a place", body, body, "defaults.max_tokens", &Agent{MaxTokens: 9})
+	f("instructions", `{"instructions":"S","input":"a"}`, `{"instructions":"S","input":"System: S\n\nUser: a"}`, "", &Agent{SystemPrompt: "T"})
+	f("a conversation", `{"input":[{"role":"user","content":"a"}]}`, `{"input":"a"}`, "", &Agent{})
 }
 
 func TestTicosAnswers(t *testing.T) {
