@@ -61,22 +61,22 @@ func (d *respDecoder) Keep(*sse.Frame) bool { return !d.cut }
 // respFrame is what the events of the API are made of; most have a few of
 // these.
 type respFrame struct {
-	typ                     []byte
-	untyped                 bool // typ is from the event line
-	itemID                  []byte
-	output                  int64
-	content                 int64
-	summary                 int64
-	delta                   []byte // decoded
-	deltaRaw                []byte // as it stood, with its quotes
-	slots                   [respSlots]respSlot
-	text                    []byte // of a done event, whatever its member is called
-	name                    []byte
-	logprobs                []byte
-	item, part, response    []byte
-	annotation, err         []byte
-	code, message, errParam []byte
-	status                  int64
+	typ                  []byte
+	untyped              bool // typ is from the event line
+	itemID               []byte
+	output               int64
+	content              int64
+	summary              int64
+	delta                []byte // decoded
+	deltaRaw             []byte // as it stood, with its quotes
+	slots                [respSlots]respSlot
+	text                 []byte // of a done event, whatever its member is called
+	name                 []byte
+	logprobs             []byte
+	item, part, response []byte
+	annotation, err      []byte
+	code, message        []byte
+	status               int64
 }
 
 // Frame implements Decoder.
