@@ -107,7 +107,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 	req, e := c.face.DecodeRequest(&translate.Inbound{
 		Route: &c.match.route.Route, ID: c.match.id, Query: query,
-		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b,
+		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b, Lazy: true,
 	})
 	if e != nil {
 		return e

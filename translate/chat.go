@@ -59,7 +59,7 @@ var (
 // DecodeRequest implements Face.
 func (chatFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	r := &Request{Face: &chatProtocol, Body: in.Body}
-	if err := decodeChatRequest(r); err != nil {
+	if err := decodeChatRequest(r, in.Lazy); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -704,6 +704,11 @@ func (chatBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Err
 	if a.Model != "" {
 		s.set("model", quote(a.Model))
 	}
+	if a.SystemPrompt != "" {
+		if e := r.Complete(); e != nil {
+			return dst, e
+		}
+	}
 	if a.SystemPrompt != "" && !r.hasSystem() {
 		s.prepend("messages", `{"role":"system","content":`+quote(a.SystemPrompt)+`}`)
 	}

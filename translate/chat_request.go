@@ -123,7 +123,7 @@ func missing(at Path) *Error {
 
 // decodeChatRequest reads r.Body. A null counts as absent everywhere, as it
 // does with OpenAI.
-func decodeChatRequest(r *Request) *Error {
+func decodeChatRequest(r *Request, lazy bool) *Error {
 	root := gjson.Parse(viewString(r.Body))
 	if !root.IsObject() {
 		return Invalid(At(""), "The request body must be a JSON object.")
@@ -151,15 +151,16 @@ func decodeChatRequest(r *Request) *Error {
 	case !messages.IsArray():
 		return anArray.check(messages, at)
 	}
-	if err := decodeMessages(r, messages, "messages"); err != nil {
-		return err
-	}
-	if len(r.Turns) == 0 {
+	if first := strings.TrimLeft(messages.Raw[1:], " \t\r\n"); first[0] == ']' {
 		e := Invalid(at, "'messages' must hold at least one message.")
 		e.Code = "empty_array"
 		return e
 	}
-	return nil
+	if lazy {
+		r.later = func() *Error { return decodeMessages(r, messages, "messages") }
+		return nil
+	}
+	return decodeMessages(r, messages, "messages")
 }
 
 // decodeChatField reads one top-level member other than messages.

@@ -973,3 +973,34 @@ type chatEncoding struct {
 }
 
 func (e *chatEncoding) Event(ev *Event) { e.dst = e.enc.Encode(e.dst, ev) }
+
+// TestChatLazyRequest leaves the conversation of a request that is passed through
+// undecoded, and decodes it, with its errors, for every other backend.
+func TestChatLazyRequest(t *testing.T) {
+	t.Parallel()
+	decode := func(body string) (*Request, *Error) {
+		return chatProtocol.DecodeRequest(&Inbound{Route: &chatProtocol.Routes[0], Body: []byte(body), Lazy: true})
+	}
+	a := &Agent{Name: "it"}
+	odd := `{"messages":[{"role":"wizard","content":"hi"}]}`
+	r, e := decode(odd)
+	if e != nil || len(r.Turns) != 0 {
+		t.Fatalf("%v, %d turns", e, len(r.Turns))
+	}
+	if got, e := chatProtocol.SpliceRequest(nil, r, a); e != nil || string(got) != odd {
+		t.Errorf("passed through: %s %v", got, e)
+	}
+	for _, p := range Protocols()[1:] {
+		r, _ := decode(odd)
+		if _, e := p.Encode(nil, r, a, false); e == nil || e.Param != "messages[0].role" {
+			t.Errorf("%s: %v", p.Name, e)
+		}
+	}
+	r, _ = decode(`{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}]}`)
+	if got, e := chatProtocol.SpliceRequest(nil, r, &Agent{SystemPrompt: "be long"}); e != nil || strings.Contains(string(got), "be long") {
+		t.Errorf("a default over the client's own word: %s %v", got, e)
+	}
+	if _, e := decode(`{"messages":[ ]}`); e == nil || e.Code != "empty_array" {
+		t.Errorf("empty: %v", e)
+	}
+}

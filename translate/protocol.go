@@ -66,6 +66,9 @@ type Protocol struct {
 // client's: the agent's defaults are filled in, what the backend has no words for
 // goes to r.Ledger or, where that would change the meaning, is the error.
 func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
+	if e := r.Complete(); e != nil {
+		return dst, e
+	}
 	r.ApplyDefaults(a)
 	if !p.TakesItems || r.Face == nil || !r.Face.TakesItems {
 		for i := range r.Turns {
@@ -123,6 +126,10 @@ type Inbound struct {
 	Query  string // raw query string
 	Accept string // Accept header: only Cycls decides by it
 	Body   []byte // valid JSON of bounded depth; borrowed by the Request
+	// Lazy allows the face to leave the conversation for Request.Complete,
+	// because a request that is passed through never needs it. Encode
+	// completes the request.
+	Lazy bool
 }
 
 // Face is a protocol in the role of the server: it reads a client's requests

@@ -37,6 +37,18 @@ type Request struct {
 	Ledger Ledger
 
 	callNames map[string]string // of the calls in Turns, by call id
+	later     func() *Error     // decodes what Inbound.Lazy left
+}
+
+// Complete decodes what Inbound.Lazy left: the conversation, which only
+// translation needs.
+func (r *Request) Complete() *Error {
+	if r.later == nil {
+		return nil
+	}
+	later := r.later
+	r.later = nil
+	return later()
 }
 
 // Tri is a boolean that may be absent.
