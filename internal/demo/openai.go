@@ -13,11 +13,11 @@ func serveChat(x *exchange) {
 	if x.refused(q) {
 		return
 	}
-	pieces := answer(q)
+	pieces, short := cut(answer(q), q.limit)
 	usage := x.doc.Get("stream_options.include_usage").Bool()
 	id, in := newID("chatcmpl-demo"), tokens(x.doc.Raw)
 	if !q.stream {
-		x.json(chatBody(pieces, id, q.model, in))
+		x.json(chatBody(pieces, short, id, q.model, in))
 		return
 	}
 	x.stream(func() {
@@ -31,6 +31,9 @@ func serveChat(x *exchange) {
 		}
 		chunk(`{"role":"assistant","content":"","refusal":null}`, "null")
 		finish, out, calls := "stop", 0, 0
+		if short {
+			finish = "length"
+		}
 		for i := range pieces {
 			p := &pieces[i]
 			switch p.kind {
@@ -71,8 +74,11 @@ func chatUsage(in, out int) string {
 }
 
 // chatBody is a whole chat completion, or an error for an agent that fails.
-func chatBody(pieces []piece, id, model string, in int) (int, string) {
+func chatBody(pieces []piece, short bool, id, model string, in int) (int, string) {
 	content, finish, calls, reasoning, out := said(pieces), "stop", "", "", 0
+	if short {
+		finish = "length"
+	}
 	for i := range pieces {
 		p := &pieces[i]
 		out += tokens(p.text)
@@ -107,13 +113,13 @@ func serveTicos(x *exchange) {
 	if x.refused(q) {
 		return
 	}
-	status, body := chatBody(answer(q), newID("chatcmpl-demo"), "demo-ticos", tokens(q.text))
+	status, body := chatBody(answer(q), false, newID("chatcmpl-demo"), "demo-ticos", tokens(q.text))
 	x.json(status, body)
 }
 
 // readResponses reads the input of the Responses API.
 func readResponses(doc gjson.Result) question {
-	q := question{stream: doc.Get("stream").Bool(), model: doc.Get("model").String(), tool: offers(doc.Get("tools"))}
+	q := question{stream: doc.Get("stream").Bool(), model: doc.Get("model").String(), tool: offers(doc.Get("tools")), limit: doc.Get("max_output_tokens").Int()}
 	in := doc.Get("input")
 	if in.Type == gjson.String {
 		q.text = in.String()

@@ -13,14 +13,15 @@ func serveResponses(x *exchange) {
 		return
 	}
 	r := &responsesAnswer{x: x, id: newID("resp_demo"), model: q.model, in: tokens(x.doc.Raw), store: x.doc.Get("store").Raw != "false"}
-	pieces := answer(q)
+	var pieces []piece
+	pieces, r.short = cut(answer(q), q.limit)
 	if !q.stream {
 		r.run(pieces)
 		if r.failure != "" {
 			x.json(500, `{"error":{"message":`+quote(r.failure)+`,"type":"server_error","param":null,"code":"server_error"}}`)
 			return
 		}
-		x.json(200, r.response("completed", "null"))
+		x.json(200, r.response(r.status(), "null"))
 		return
 	}
 	r.streams = true
@@ -39,6 +40,15 @@ type responsesAnswer struct {
 	seq     int
 	items   []string
 	failure string
+	short   bool // the limit of tokens cut it off
+}
+
+// status is how an answer that did not fail ends.
+func (r *responsesAnswer) status() string {
+	if r.short {
+		return "incomplete"
+	}
+	return "completed"
 }
 
 func (r *responsesAnswer) event(name, fields string) {
@@ -50,13 +60,16 @@ func (r *responsesAnswer) event(name, fields string) {
 }
 
 func (r *responsesAnswer) response(status, failure string) string {
-	usage, done := "null", "null"
-	if status == "completed" {
+	usage, done, details := "null", "null", "null"
+	if status == "incomplete" {
+		details = `{"reason":"max_output_tokens"}`
+	}
+	if status == "completed" || status == "incomplete" {
 		usage = fmt.Sprintf(`{"input_tokens":%d,"input_tokens_details":{"cached_tokens":0},"output_tokens":%d,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":%d}`, r.in, r.out, r.in+r.out)
 		done = "1767225601"
 	}
-	return fmt.Sprintf(`{"id":%s,"object":"response","created_at":1767225600,"completed_at":%s,"status":"%s","background":false,"error":%s,"incomplete_details":null,"instructions":null,"max_output_tokens":null,"max_tool_calls":null,"model":%s,"output":[%s],"parallel_tool_calls":true,"previous_response_id":null,"prompt_cache_key":null,"reasoning":{"effort":null,"summary":null},"safety_identifier":null,"service_tier":"default","store":%t,"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":1.0,"presence_penalty":0.0,"frequency_penalty":0.0,"truncation":"disabled","usage":%s,"user":null,"metadata":{}}`,
-		quote(r.id), done, status, failure, quote(r.model), strings.Join(r.items, ","), r.store, usage)
+	return fmt.Sprintf(`{"id":%s,"object":"response","created_at":1767225600,"completed_at":%s,"status":"%s","background":false,"error":%s,"incomplete_details":%s,"instructions":null,"max_output_tokens":null,"max_tool_calls":null,"model":%s,"output":[%s],"parallel_tool_calls":true,"previous_response_id":null,"prompt_cache_key":null,"reasoning":{"effort":null,"summary":null},"safety_identifier":null,"service_tier":"default","store":%t,"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":1.0,"presence_penalty":0.0,"frequency_penalty":0.0,"truncation":"disabled","usage":%s,"user":null,"metadata":{}}`,
+		quote(r.id), done, status, failure, details, quote(r.model), strings.Join(r.items, ","), r.store, usage)
 }
 
 func (r *responsesAnswer) run(pieces []piece) {
@@ -91,7 +104,7 @@ func (r *responsesAnswer) run(pieces []piece) {
 		}
 	}
 	flush()
-	r.event("response.completed", `,"response":`+r.response("completed", "null"))
+	r.event("response."+r.status(), `,"response":`+r.response(r.status(), "null"))
 }
 
 // at is the place of the item that is being written.

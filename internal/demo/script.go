@@ -42,6 +42,7 @@ type question struct {
 	tool   bool   // get_weather is on offer
 	stream bool
 	model  string
+	limit  int64 // of tokens; 0 if there is none
 }
 
 const weatherTool = "get_weather"
@@ -73,6 +74,36 @@ func answer(q question) []piece {
 		{kind: image, text: "https://example.com/dragoman.png", title: "A dragoman between two courts"},
 		{kind: text, text: "\nThat is all."},
 	}
+}
+
+// cut keeps as much of an answer as the limit of tokens allows, and reports
+// whether something was left out.
+func cut(pieces []piece, limit int64) ([]piece, bool) {
+	if limit <= 0 {
+		return pieces, false
+	}
+	left := int(limit)
+	for i := range pieces {
+		n := tokens(pieces[i].text)
+		if n <= left {
+			left -= n
+			continue
+		}
+		kept := append([]piece(nil), pieces[:i]...)
+		if p := pieces[i]; left > 0 && (p.kind == text || p.kind == thinking) {
+			all := words(p.text)
+			p.text = ""
+			for _, w := range all {
+				if tokens(p.text+w) > left {
+					break
+				}
+				p.text += w
+			}
+			kept = append(kept, p)
+		}
+		return kept, true
+	}
+	return pieces, false
 }
 
 // plain is a piece as an agent without components writes it: Markdown, or
@@ -140,6 +171,9 @@ func readChat(doc gjson.Result) question {
 		return true
 	})
 	q.tool = offers(doc.Get("tools"))
+	if q.limit = doc.Get("max_completion_tokens").Int(); q.limit == 0 {
+		q.limit = doc.Get("max_tokens").Int()
+	}
 	return q
 }
 
