@@ -338,7 +338,11 @@ func (e *Error) ClientMessage() string {
 		return e.Message
 	}
 	s := int64((e.RetryAfter + time.Second - 1) / time.Second)
-	return e.Message + " Retry after " + strconv.FormatInt(s, 10) + " s."
+	m := e.Message
+	if m != "" && !strings.ContainsRune(".!?", rune(m[len(m)-1])) {
+		m += "."
+	}
+	return m + " Retry after " + strconv.FormatInt(s, 10) + " s."
 }
 
 // appendNullable writes a string, or null for "".

@@ -586,7 +586,7 @@ func TestSwarmsBodies(t *testing.T) {
 	t.Parallel()
 	e := &Error{Message: `Rate "limit"`, RetryAfter: 1500 * time.Millisecond}
 	for _, c := range []struct{ name, got, want string }{
-		{"error", string(swarmsProtocol.AppendError(nil, e)), `{"detail":"Rate \"limit\" Retry after 2 s."}`},
+		{"error", string(swarmsProtocol.AppendError(nil, e)), `{"detail":"Rate \"limit\". Retry after 2 s."}`},
 		{"cut", string(swarmsProtocol.AppendFailure(nil, Truncated(nil), &Tap{Created: 1770253095})),
 			"event: error\ndata: {\"error\": \"The agent's answer broke off before its end.\", \"timestamp\": \"2026-02-05T00:58:15.000000+00:00\"}\n\n"},
 		{"cut, no time", string(swarmsProtocol.AppendFailure(nil, Truncated(nil), &Tap{})), "event: error\ndata: {\"error\": \"The agent's answer broke off before its end.\"}\n\n"},
