@@ -25,10 +25,13 @@ type agent struct {
 	head []byte
 	// paths are tried in turn while the backend answers 404 or 405; served is
 	// the index of the one that it last served.
-	paths   []string
-	served  atomic.Int32
-	forward map[string]bool // client headers that go on, lower case
-	strict  bool
+	paths  []string
+	served atomic.Int32
+	// forward says of client headers, by their names in lower case, whether they
+	// go on; of those it does not name, the ones with a prefix do.
+	forward  map[string]bool
+	prefixes []string
+	strict   bool
 }
 
 // DemoDialer reaches an embedded agent by its protocol.
@@ -45,8 +48,7 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 			Name: c.Name, Model: c.Model, Options: c.Options,
 			SystemPrompt: c.Defaults.SystemPrompt, MaxTokens: int64(c.Defaults.MaxTokens),
 		},
-		info:    translate.AgentInfo{Name: c.Name, Description: c.Description, Protocol: c.Protocol, Model: c.Model},
-		forward: map[string]bool{},
+		info: translate.AgentInfo{Name: c.Name, Description: c.Description, Protocol: c.Protocol, Model: c.Model},
 	}
 	if t := c.Defaults.Temperature; t != nil {
 		a.tr.Temperature = strconv.FormatFloat(*t, 'g', -1, 64)
@@ -95,16 +97,7 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 	}
 	a.origin, a.dial = newOrigin(oc), oc.dialer()
 	a.head = a.appendFixedHead(nil, oc.Host)
-	for _, h := range forwardedHeaders {
-		a.forward[h] = true
-	}
-	for _, h := range c.ForwardHeaders {
-		a.forward[strings.ToLower(h)] = true
-	}
-	// A header that the configuration sets is not the client's to set.
-	for _, h := range c.Headers {
-		delete(a.forward, strings.ToLower(h.Name))
-	}
+	a.chooseHeaders()
 	return a, nil
 }
 
@@ -143,21 +136,43 @@ func (a *agent) path(n int, r *translate.Request) string {
 }
 
 // forwardedHeaders are the client's headers that go on to every backend:
-// tracing, and what the dialects themselves define. Prefixes end in a hyphen.
+// tracing, and what the dialects themselves define. A name that ends in a hyphen
+// stands for all that begin with it.
 var forwardedHeaders = []string{
 	"traceparent", "tracestate", "baggage", "b3", "x-b3-", "x-ot-span-context", "x-datadog-", "x-cloud-trace-context",
 	"x-amzn-trace-id", "accept-language", "user-agent", "idempotency-key", "openai-", "x-stainless-", "x-cpr-hdr-",
 	"x-model-id", "x-client-identifier",
 }
 
-var forwardedPrefixes = []string{"x-b3-", "x-datadog-", "openai-", "x-stainless-", "x-cpr-hdr-"}
+// chooseHeaders sets which of the client's headers go on: the built-in list and
+// the agent's own, but none that the configuration sets, which a client must not
+// be able to say a second time.
+func (a *agent) chooseHeaders() {
+	a.forward = map[string]bool{}
+	for _, h := range forwardedHeaders {
+		if strings.HasSuffix(h, "-") {
+			a.prefixes = append(a.prefixes, h)
+		} else {
+			a.forward[h] = true
+		}
+	}
+	for _, h := range a.conf.ForwardHeaders { // names, never prefixes
+		a.forward[strings.ToLower(h)] = true
+	}
+	for _, h := range a.conf.Headers {
+		a.forward[strings.ToLower(h.Name)] = false
+	}
+	if c := a.conf.Credential; !c.IsZero() {
+		a.forward[strings.ToLower(c.Header)] = false
+	}
+}
 
 // forwards reports whether a client's header goes on; name is in lower case.
 func (a *agent) forwards(name string) bool {
-	if a.forward[name] {
-		return true
+	if goes, said := a.forward[name]; said {
+		return goes
 	}
-	for _, p := range forwardedPrefixes {
+	for _, p := range a.prefixes {
 		if len(name) > len(p) && strings.HasPrefix(name, p) {
 			return true
 		}
@@ -166,18 +181,7 @@ func (a *agent) forwards(name string) bool {
 }
 
 // local reports whether the agent lives beside the proxy, so that its state is
-// the proxy's own.
+// the proxy's own. The embedded ones need no asking.
 func (a *agent) local() bool {
-	switch u := a.conf.URL; u.Scheme {
-	case "unix":
-		return true
-	case "http", "https":
-		host, _, err := net.SplitHostPort(u.Host)
-		if err != nil {
-			return false
-		}
-		ip := net.ParseIP(host)
-		return host == "localhost" || ip != nil && ip.IsLoopback()
-	}
-	return false
+	return a.conf.URL.Scheme != "demo" && a.conf.URL.Loopback()
 }

@@ -174,10 +174,10 @@ func TestRequestHeaders(t *testing.T) {
 	t.Parallel()
 	back := stage(t, func(v *visit) { v.json(200, chatScript().body) })
 	r := start(t, agentYAML("chat", back.addr+"/base",
-		"credential: {bearer: {value: backend-secret}}", "headers: {X-Team: support}", "forward_headers: [X-Custom]"))
+		"credential: {header: OpenAI-Key, value: {value: backend-secret}}", "headers: {X-Team: support, X-B3-Sampled: \"1\"}", "forward_headers: [X-Custom]"))
 	got := r.post("/v1/chat/completions", chatHello, strings.Join([]string{
 		"Authorization: Bearer client-secret", "X-Api-Key: client-secret", "Cookie: a=b", "traceparent: 00-1-2-01", "X-Custom: yes", "X-Team: mine",
-		"X-Forwarded-For: 1.2.3.4", "X-B3-TraceId: 7", "OpenAI-Beta: x", "X-Other: no", "Accept-Encoding: gzip", "User-Agent: sdk/1", "X-Request-Id: client-id-1", "",
+		"X-Forwarded-For: 1.2.3.4", "X-B3-TraceId: 7", "x-b3-sampled: 0", "openai-key: client-secret", "OpenAI-Beta: x", "X-Other: no", "Accept-Encoding: gzip", "User-Agent: sdk/1", "X-Request-Id: client-id-1", "",
 	}, "\r\n"))
 	if got.status != 200 || got.header.Get("X-Request-Id") != "client-id-1" {
 		t.Fatalf("%d %v", got.status, got.header)
@@ -187,7 +187,7 @@ func TestRequestHeaders(t *testing.T) {
 		t.Errorf("path %s", v.req.URL.Path)
 	}
 	want := http.Header{
-		"Authorization": {"Bearer backend-secret"}, "X-Team": {"support"}, "Traceparent": {"00-1-2-01"}, "X-Custom": {"yes"}, "X-B3-Traceid": {"7"},
+		"Openai-Key": {"backend-secret"}, "X-B3-Sampled": {"1"}, "X-Team": {"support"}, "Traceparent": {"00-1-2-01"}, "X-Custom": {"yes"}, "X-B3-Traceid": {"7"},
 		"Openai-Beta": {"x"}, "Accept-Encoding": {"identity"}, "User-Agent": {"sdk/1"}, "X-Request-Id": {"client-id-1"},
 		"Content-Type": {"application/json"}, "Accept": {"application/json"}, "Content-Length": {itoa(len(v.body))},
 	}
