@@ -8,35 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"github.com/dragoman-proxy/dragoman/internal/config"
 )
 
 // errForbiddenAddress refuses an address that no backend has: link-local ones
 // and those where clouds serve a machine its own credentials.
 var errForbiddenAddress = errors.New("link-local and metadata addresses are refused (allow_link_local permits them)")
-
-// metadataAddrs are the well-known metadata services outside the link-local
-// ranges.
-var metadataAddrs = [...]netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS, over IPv6
-	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud, over IPv6
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("168.63.129.16"),   // Azure's wire server
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud, classic
-}
-
-// forbiddenAddr reports whether a is link-local or a metadata service.
-func forbiddenAddr(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	if a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() {
-		return true
-	}
-	for _, m := range metadataAddrs {
-		if a == m {
-			return true
-		}
-	}
-	return false
-}
 
 // refuseForbidden is a net.Dialer.Control: it sees the address that is really
 // dialled, so a name that resolved to something else since the configuration
@@ -46,7 +24,7 @@ func refuseForbidden(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return fmt.Errorf("dialled address %q: %w", address, err)
 	}
-	if forbiddenAddr(ap.Addr()) {
+	if config.IsLinkLocal(ap.Addr()) {
 		return fmt.Errorf("%s: %w", ap.Addr(), errForbiddenAddress)
 	}
 	return nil

@@ -44,14 +44,21 @@ func (t Target) String() string {
 	return t.Scheme + "://" + t.Host + t.BasePath
 }
 
-// metadataV6 is where AWS serves instance credentials over IPv6; it is not a link-local address.
-var metadataV6 = netip.MustParseAddr("fd00:ec2::254")
+// metadataAddrs are the well-known metadata services outside the link-local
+// ranges.
+var metadataAddrs = [...]netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS, over IPv6
+	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud, over IPv6
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure's wire server
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud, classic
+}
 
 // IsLinkLocal reports whether an address is link-local or a cloud's metadata service, which gives out the credentials of
 // the host. Whoever dials an agent without AllowLinkLocal asks again about what the name resolved to.
 func IsLinkLocal(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	return a.IsLinkLocalUnicast() || a == metadataV6
+	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || slices.Contains(metadataAddrs[:], a)
 }
 
 // Loopback reports whether the backend is on this host.
