@@ -278,35 +278,15 @@ func (t *chunkText) surrogates(raw []byte) {
 		return
 	}
 	if bytes.HasPrefix(t.b, replacement) {
-		if u := escapedUnit(raw[1:7]); u >= 0xdc00 && u < 0xe000 {
-			t.lead = u
+		if u, ok := jsonx.EscapedUnit(raw, 1); ok && u >= 0xdc00 && u < 0xe000 {
+			t.lead = uint16(u)
 		}
 	}
 	if bytes.HasSuffix(t.b, replacement) {
-		if u := escapedUnit(raw[len(raw)-7 : len(raw)-1]); u >= 0xd800 && u < 0xdc00 {
-			t.tail = u
+		if u, ok := jsonx.EscapedUnit(raw, len(raw)-7); ok && u >= 0xd800 && u < 0xdc00 {
+			t.tail = uint16(u)
 		}
 	}
-}
-
-// escapedUnit is the code unit of a \uXXXX escape, 0 if it is none.
-func escapedUnit(b []byte) uint16 {
-	if b[0] != '\\' || b[1] != 'u' {
-		return 0
-	}
-	u := uint16(0)
-	for _, c := range b[2:6] {
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return 0
-		}
-		u = u<<4 | uint16(c)
-	}
-	return u
 }
 
 // parseContent reads the content of a delta or message: a string; or parts, or

@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/jsonx"
 )
 
 // respItem is an output item as far as it is known.
@@ -177,7 +179,7 @@ func (d *respDecoder) whole(p *respPartState, text, raw []byte) []byte {
 	if p.nheld > 0 || p.hiHalf != 0 {
 		buf := d.scratch[:0]
 		if p.hiHalf != 0 {
-			if lo, ok := halfAt(bytes.TrimLeft(raw, " \t\r\n\""), 0); ok && lo >= 0xdc00 && lo < 0xe000 {
+			if lo, ok := jsonx.EscapedUnit(bytes.TrimLeft(raw, " \t\r\n\""), 0); ok && lo >= 0xdc00 && lo < 0xe000 {
 				buf = utf8.AppendRune(buf, (p.hiHalf-0xd800)<<10|(lo-0xdc00)+0x10000)
 				text = text[len("\uFFFD"):]
 			} else {
@@ -190,7 +192,7 @@ func (d *respDecoder) whole(p *respPartState, text, raw []byte) []byte {
 		d.scratch, text = buf, buf
 	}
 	if bytes.HasSuffix(text, []byte("\uFFFD")) && len(raw) >= 7 {
-		if hi, ok := halfAt(raw, len(raw)-7); ok && hi >= 0xd800 && hi < 0xdc00 && !escaped(raw, len(raw)-7) {
+		if hi, ok := jsonx.EscapedUnit(raw, len(raw)-7); ok && hi >= 0xd800 && hi < 0xdc00 && !escaped(raw, len(raw)-7) {
 			p.hiHalf = hi
 			return text[:len(text)-len("\uFFFD")]
 		}
@@ -205,26 +207,6 @@ func (d *respDecoder) whole(p *respPartState, text, raw []byte) []byte {
 		}
 	}
 	return text
-}
-
-// halfAt reads the \uXXXX at raw[i:].
-func halfAt(raw []byte, i int) (rune, bool) {
-	if i < 0 || len(raw)-i < 6 || raw[i] != '\\' || raw[i+1] != 'u' {
-		return 0, false
-	}
-	var r rune
-	for _, c := range raw[i+2 : i+6] {
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
 }
 
 // escaped reports whether the backslash at raw[i] is itself escaped.

@@ -181,7 +181,7 @@ func scanString(b []byte, i int) (int, string) {
 		case '\\':
 			if i+1 < len(b) && escapeValue[b[i+1]] != 0 {
 				i += 2
-			} else if _, ok := hex4(b, i); ok {
+			} else if _, ok := EscapedUnit(b, i); ok {
 				i += 6
 			} else {
 				return i, msgEscape
@@ -196,9 +196,10 @@ func scanString(b []byte, i int) (int, string) {
 	}
 }
 
-// hex4 returns the code unit of the \uXXXX escape at b[i].
-func hex4(b []byte, i int) (rune, bool) {
-	if len(b)-i < 6 || b[i] != '\\' || b[i+1] != 'u' {
+// EscapedUnit is the UTF-16 code unit of the escape at b[i:], a backslash, u and
+// four hexadecimal digits; false if none stands there, or i lies outside b.
+func EscapedUnit(b []byte, i int) (rune, bool) {
+	if i < 0 || len(b)-i < 6 || b[i] != '\\' || b[i+1] != 'u' {
 		return 0, false
 	}
 	p := b[i+2 : i+6 : i+6]
@@ -238,13 +239,13 @@ func unescape(dst, b []byte, i int) ([]byte, int, string) {
 			i += 2
 			continue
 		}
-		r, ok := hex4(b, i)
+		r, ok := EscapedUnit(b, i)
 		if !ok {
 			return dst, i, msgEscape
 		}
 		i += 6
 		if r >= 0xd800 && r < 0xdc00 {
-			if lo, ok := hex4(b, i); ok && lo >= 0xdc00 && lo < 0xe000 {
+			if lo, ok := EscapedUnit(b, i); ok && lo >= 0xdc00 && lo < 0xe000 {
 				r = (r-0xd800)<<10 | (lo - 0xdc00) + 0x10000
 				i += 6
 			}
