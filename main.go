@@ -123,8 +123,7 @@ func serve(conf *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	network, address := conf.Server.Network()
-	ln, err := proxy.Listen(network, address, conf.Server.SocketMode)
+	ln, err := server.Listen()
 	if err != nil {
 		return err
 	}
@@ -132,7 +131,7 @@ func serve(conf *config.Config, log *zap.Logger) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()
-	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.Int("agents", len(conf.Agents)), zap.String("version", version()))
+	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.String("admin", conf.Admin.Listen), zap.Int("agents", len(conf.Agents)), zap.String("version", version()))
 	select {
 	case err := <-done:
 		return err
@@ -146,7 +145,6 @@ func serve(conf *config.Config, log *zap.Logger) error {
 		log.Warn("second signal: leaving at once")
 		os.Exit(exitFailed) // the operator asked twice
 	}()
-	err = server.Shutdown(ctx)
-	log.Info("stopped")
-	return err
+	defer log.Info("stopped")
+	return server.Shutdown(ctx)
 }

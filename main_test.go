@@ -90,6 +90,15 @@ func TestCommandLine(t *testing.T) {
 	f(2, "", "exclude each other", "serve", "-config", good, "-agent", "a=chat+http://127.0.0.1:1")
 	f(0, "Usage|cycls", "", "help")
 	f(0, "Usage", "", "serve", "-h")
+
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	clash := write("clash.yaml", "server: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \""+taken.Addr().String()+
+		"\"}\nagents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	f(1, "", "dragoman: admin.listen: |in use|an address of its own", "-config", clash)
 }
 
 // TestServeAndStop runs the program as a sidecar without a file and ends it with
@@ -98,7 +107,8 @@ func TestServeAndStop(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "d.sock")
 	cmd := exec.Command(os.Args[0], "serve", "-agent", "it=chat+demo:chat", "-listen", "unix:"+socket) // #nosec G204 -- this test itself
-	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_MAIN=1")
+	admin := filepath.Join(filepath.Dir(socket), "a.sock")
+	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_MAIN=1", "DRAGOMAN_ADMIN_LISTEN=unix:"+admin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
@@ -122,6 +132,17 @@ func TestServeAndStop(t *testing.T) {
 	}
 	if !strings.Contains(answer, " 429 ") || !strings.Contains(answer, "demo agent was asked to refuse") {
 		t.Errorf("answer %q", answer)
+	}
+	if c, err := net.Dial("unix", admin); err != nil {
+		t.Error(err)
+	} else {
+		fmt.Fprint(c, "GET /metrics HTTP/1.0\r\n\r\n")
+		var b bytes.Buffer
+		_, _ = b.ReadFrom(c)
+		_ = c.Close()
+		if want := `dragoman_requests_total{agent="it",face="chat",backend="chat",status="429",outcome="failed"} 1`; !strings.Contains(b.String(), want) {
+			t.Errorf("%s is missing in the metrics: %s", want, &b)
+		}
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

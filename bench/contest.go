@@ -126,6 +126,7 @@ func (h *house) dragoman(binary, name, backend string, access bool) (*process, e
 		level = "info"
 	}
 	conf := fmt.Sprintf(`server: {listen: %s}
+admin: {listen: ""}
 log: {level: %s, access: %t}
 agents:
   - name: chat

@@ -23,34 +23,20 @@ type record struct {
 	dropped           []string
 }
 
-// outcome is how the request ended, in one word.
-func (r *record) outcome() string {
-	switch {
-	case r.err == nil:
-		return "completed"
-	case r.err.Kind == translate.KindClosed:
-		return "client_gone"
-	case r.err.Kind == translate.KindTimeout:
-		return "timeout"
-	case r.err.Code == "shutting_down":
-		return "shutdown"
-	}
-	return "failed"
-}
-
-// write writes the line of a request that has ended.
+// write counts a request that has ended and writes its line.
 func (r *record) write(c *call) {
-	if c.s.access == nil {
-		return
-	}
 	if path := r.path; path == "/livez" || path == "/readyz" {
 		return // a probe a second says nothing
+	}
+	outcome := c.outcome()
+	c.s.meters.count(c, outcome)
+	if c.s.access == nil {
+		return
 	}
 	line := c.s.access.Check(zap.InfoLevel, "request")
 	if line == nil {
 		return
 	}
-	outcome := r.outcome()
 	f := make([]zap.Field, 0, 24)
 	f = append(f,
 		zap.String("request_id", c.id),
@@ -73,12 +59,6 @@ func (r *record) write(c *call) {
 	}
 	if c.ans != nil {
 		if c.ans.Ended() && c.ans.Err() == nil {
-			switch c.ans.Reason() {
-			case translate.FinishLength, translate.FinishContentFilter, translate.FinishCancelled:
-				if outcome == "completed" {
-					outcome = "incomplete"
-				}
-			}
 			f = append(f, zap.String("finish", c.ans.Reason().String()))
 		}
 		if u := c.ans.Usage(); u.Known() {

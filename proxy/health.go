@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,17 +11,19 @@ import (
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
-// health answers the probes with a bare status. Alive is who can answer at all;
-// ready is who is not shutting down and, where agents live beside the proxy, has
-// one that takes connections. A shared backend does not count: its failure must
-// not take every replica out.
+// health answers the probes with a bare status; the reasons are on the admin
+// listener. Alive is who can answer at all; ready is who is not shutting down and,
+// where agents live beside the proxy, has one that takes connections. A shared
+// backend does not count: its failure must not take every replica out.
 func (c *call) health(ctx *fasthttp.RequestCtx, path string) *translate.Error {
 	ctx.Response.Header.SetContentType("text/plain; charset=utf-8")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
-	if path == "/readyz" && !c.s.ready() {
-		ctx.Response.SetStatusCode(503)
-		ctx.Response.SetBodyString("not ready\n")
-		return nil
+	if path == "/readyz" {
+		if ready, _ := c.s.ready(); !ready {
+			ctx.Response.SetStatusCode(503)
+			ctx.Response.SetBodyString("not ready\n")
+			return nil
+		}
 	}
 	ctx.Response.SetStatusCode(200)
 	ctx.Response.SetBodyString("ok\n")
@@ -30,37 +33,63 @@ func (c *call) health(ctx *fasthttp.RequestCtx, path string) *translate.Error {
 // readiness remembers the last look at the local agents for a moment, so that
 // probes cannot be used to hammer them.
 type readiness struct {
-	mu   sync.Mutex
-	at   time.Time
-	good bool
+	mu      sync.Mutex
+	at      time.Time
+	good    bool
+	reasons []string
 }
 
 const readinessAge = time.Second
 
-func (s *Server) ready() bool {
+// ready reports whether requests should come here, and why.
+func (s *Server) ready() (bool, []string) {
 	if s.draining.Load() {
-		return false
+		s.mu.Lock()
+		n := len(s.running)
+		s.mu.Unlock()
+		return false, []string{fmt.Sprintf("shutting down, running requests: %d", n)}
 	}
-	s.readiness.mu.Lock()
-	defer s.readiness.mu.Unlock()
-	if time.Since(s.readiness.at) < readinessAge {
-		return s.readiness.good
+	r := &s.readiness
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.at) >= readinessAge {
+		r.good, r.reasons = s.look()
+		r.at = time.Now()
 	}
-	local, good := 0, 0
-	for _, a := range s.agents {
-		if !a.local() {
-			continue
+	return r.good, r.reasons
+}
+
+// look tries every agent that lives beside the proxy.
+func (s *Server) look() (good bool, reasons []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), readinessAge)
+	defer cancel()
+	var wait sync.WaitGroup
+	errs := make([]error, len(s.conf.Agents))
+	for i := range s.conf.Agents {
+		if a := s.agents[&s.conf.Agents[i]]; a.local() {
+			wait.Go(func() {
+				conn, err := a.dial(ctx)
+				if errs[i] = err; err == nil {
+					_ = conn.Close()
+				}
+			})
 		}
-		local++
-		ctx, cancel := context.WithTimeout(context.Background(), readinessAge)
-		conn, err := a.dial(ctx)
-		cancel()
-		if err == nil {
-			_ = conn.Close()
-			good++
-			break
+	}
+	wait.Wait()
+	local := 0
+	for i := range s.conf.Agents {
+		a := s.agents[&s.conf.Agents[i]]
+		switch {
+		case !a.local():
+			reasons = append(reasons, fmt.Sprintf("agent %s does not live here and does not count", a.conf.Name))
+		case errs[i] != nil:
+			local++
+			reasons = append(reasons, fmt.Sprintf("agent %s takes no connections: %v", a.conf.Name, errs[i]))
+		default:
+			local++
+			good = true
+			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", a.conf.Name))
 		}
 	}
-	s.readiness.at, s.readiness.good = time.Now(), local == 0 || good > 0
-	return s.readiness.good
+	return good || local == 0, reasons
 }

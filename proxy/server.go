@@ -35,7 +35,9 @@ type Server struct {
 	cutting  bool               // what runs is being cut; nothing new may begin
 	returned sync.WaitGroup     // connections that came back from streams; none is added when draining
 	ln       *listener
+	admin    *adminServer // nil: none
 
+	meters    *meters
 	readiness readiness
 }
 
@@ -46,6 +48,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		conf: c, log: log, router: newRouter(), started: time.Now().Unix(),
 		agents: map[*config.Agent]*agent{}, running: map[*call]struct{}{}, idle: make(chan struct{}),
 	}
+	s.meters = newMeters(s)
 	if c.Log.Access {
 		s.access = log.Named("access")
 	}
@@ -144,6 +147,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	err := s.disconnect(ctx, ln)
+	s.stopAdmin()
 	s.closeAgents()
 	if werr := s.watcher.Close(); err == nil {
 		err = werr

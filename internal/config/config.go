@@ -13,6 +13,9 @@ type Config struct {
 	// Server is the listener that clients talk to. See [Server].
 	Server Server
 
+	// Admin is the listener for whoever runs the proxy. See [Admin].
+	Admin Admin
+
 	// Log says what is logged and how. See [Log].
 	Log Log
 
@@ -53,6 +56,7 @@ type Translate struct {
 func Default() Config {
 	return Config{
 		Server: DefaultServer(),
+		Admin:  DefaultAdmin(),
 		Log:    Log{Level: "info", Format: "json", Access: true},
 	}
 }
@@ -104,13 +108,13 @@ func (c *Config) read(v value) {
 	var listed *agentList
 	written := v.mapping(fields{
 		"server":        c.Server.read,
+		"admin":         c.Admin.read,
 		"log":           c.Log.read,
 		"agents":        func(v value) { listed = readAgents(v) },
 		"default_agent": word(&c.DefaultAgent, maxName),
 		"translate": func(v value) {
 			v.mapping(fields{"strict": boolean(&c.Translate.Strict)})
 		},
-		"admin":  nil,
 		"auth":   nil,
 		"limits": nil,
 		"state":  nil,

@@ -44,6 +44,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		{"server.timeouts.idle", c.Server.Timeouts.Idle, 3 * time.Minute},
 		{"server.timeouts.write", c.Server.Timeouts.Write, 30 * time.Second},
 		{"server.timeouts.drain", c.Server.Timeouts.Drain, 25 * time.Second},
+		{"admin.listen", c.Admin.Listen, "127.0.0.1:8081"},
 		{"log.level", c.Log.Level, "info"},
 		{"log.format", c.Log.Format, "json"},
 		{"log.access", c.Log.Access, true},
@@ -93,7 +94,8 @@ func TestEverySettingArrives(t *testing.T) {
 			Listen: "unix:/run/dragoman.sock", SocketMode: 0o600, MaxBody: GiB, MaxHeader: 64000, MaxConnections: 7,
 			Timeouts: ServerTimeouts{Header: time.Second, Body: 2 * time.Second, Idle: 3 * time.Second, Write: 4 * time.Second},
 		},
-		Log: Log{Level: "debug", Format: "console"},
+		Admin: Admin{Listen: "unix:/run/dragoman-admin.sock"},
+		Log:   Log{Level: "debug", Format: "console"},
 		Agents: []Agent{{
 			Name: "support", Aliases: []string{"gpt-4o", "support-*", "deutsch für alle"},
 			Description: "Answers questions about orders", Protocol: "cycls",

@@ -54,7 +54,7 @@ func Parse(name string, data []byte, o Options) (*Config, []Problem) {
 
 // Sidecar builds a configuration without a file, from words such as "support=cycls+http://127.0.0.1:8000" (a name, a
 // protocol, a url) and where to listen; an empty listen means the default. Nothing is expanded in them: that is the
-// shell's work.
+// shell's work. The variable DRAGOMAN_ADMIN_LISTEN, where it is set, says what admin.listen says in a file.
 func Sidecar(specs []string, listen string, o Options) (*Config, []Problem) {
 	d := newDecoder("command line", o)
 	d.literal = true
@@ -73,6 +73,9 @@ func Sidecar(specs []string, listen string, o Options) (*Config, []Problem) {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	if listen != "" {
 		root.Content = append(root.Content, stringNode("server"), mappingOf("listen", listen))
+	}
+	if admin, ok := d.opts.Getenv(adminVariable); ok {
+		root.Content = append(root.Content, stringNode("admin"), mappingOf("listen", admin))
 	}
 	root.Content = append(root.Content, stringNode("agents"), agents)
 	return d.config(root)

@@ -110,6 +110,25 @@ func TestSidecarNeedsNoFile(t *testing.T) {
 	}
 }
 
+// TestSidecarAdminComesFromTheEnvironment holds that two sidecars of one host can be kept apart.
+func TestSidecarAdminComesFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	f := func(set bool, text, want string) {
+		t.Helper()
+		o := testOptions(t)
+		o.Getenv = func(name string) (string, bool) { return text, set && name == "DRAGOMAN_ADMIN_LISTEN" }
+		c, problems := Sidecar([]string{"support=cycls+http://127.0.0.1:8000"}, "", o)
+		if c == nil || len(problems) > 0 || c.Admin.Listen != want {
+			t.Errorf("%q: got %+v %v, want %q", text, c, problems, want)
+		}
+	}
+	f(false, "", "127.0.0.1:8081")
+	f(true, "", "")
+	f(true, "localhost:9", "127.0.0.1:9")
+	f(true, ":9090", ":9090")
+	f(true, "unix:/run/admin.sock", "unix:/run/admin.sock")
+}
+
 // TestSidecarTellsOfEveryMistake has no lines to name, and quotes no password.
 func TestSidecarTellsOfEveryMistake(t *testing.T) {
 	t.Parallel()
