@@ -79,7 +79,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return fail("unknown command %q", command)
 	}
 
-	options := config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption}
+	options := config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption, DefaultCheck: translate.CheckDefault}
 	var conf *config.Config
 	var problems []config.Problem
 	written := map[string]bool{}

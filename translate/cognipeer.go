@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"errors"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -31,43 +33,71 @@ var cognipeerProtocol = Protocol{
 	Options: []Option{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "what becomes of history and system prompts, for which the backend has no place: folded into the text, or refused"},
-		{Name: "version", Doc: "the version of the agent to run where the client names none"},
+		{Name: "version", Check: cognipeerVersionOption, Doc: "the version of the agent to run where the client names none"},
 	},
-	Face:    cognipeerFace{},
-	Backend: cognipeerBackend{},
+	NoDefaults: []string{"max_tokens", "temperature"},
+	Face:       cognipeerFace{},
+	Backend:    cognipeerBackend{},
 }
 
 type cognipeerFace struct{}
 
 // The vendor's own words, in the order in which its server checks.
 const (
+	cognipeerNoAgent   = "Agent not found"
 	cognipeerNoModel   = "model field is required and must contain the agent key"
 	cognipeerNoVersion = "version must be a positive integer"
 	cognipeerNoInput   = "input field is required (string or array of message items)"
 )
 
-// DecodeRequest implements Face.
+// DecodeRequest implements Face. The vendor's server looks at the model and the
+// version, then for the agent, and only then at the rest: with Inbound.Lazy the
+// rest waits for Request.Complete, when the agent has been found. An empty model
+// names no agent, not even the default one.
 func (cognipeerFace) DecodeRequest(in *Inbound) (*Request, *Error) {
-	d := respRequest{r: &Request{Face: &cognipeerProtocol, Body: in.Body}}
+	r := &Request{Face: &cognipeerProtocol, Body: in.Body}
 	doc := gjson.Parse(viewString(in.Body))
-	if doc.Get("model").Type != gjson.String {
+	model := doc.Get("model")
+	if model.Type != gjson.String {
 		return nil, Invalid(At("model"), cognipeerNoModel)
 	}
+	r.Model, r.Agent, r.AgentPath, r.AgentNamed = model.String(), model.String(), At("model"), true
 	if v := doc.Get("version"); v.Type != gjson.Null {
-		if !jsPositive(v) {
+		if n := jsNumber(v); !(n >= 1) {
 			return nil, Invalid(At("version"), cognipeerNoVersion)
 		}
-		d.r.Set(ParamVersion, v.Raw, At("version"))
+		r.Set(ParamVersion, v.Raw, At("version"))
+	}
+	r.Stream = doc.Get("stream").Type == gjson.True
+	rest := func() *Error { return cognipeerRest(r, doc.Get("input")) }
+	if in.Lazy {
+		r.later = rest
+		return r, nil
+	}
+	if err := rest(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// cognipeerRest reads what the vendor's server looks at when it has found the
+// agent, the input before the conversation that it continues, and what the
+// Responses API has beyond that.
+func cognipeerRest(r *Request, input gjson.Result) *Error {
+	noInput := Invalid(At("input"), cognipeerNoInput)
+	if isArray := input.IsArray(); !isArray && input.Type != gjson.String || !isArray && input.Str == "" || isArray && input.Get("#").Int() == 0 {
+		return noInput
 	}
 	previous := ""
+	d := respRequest{r: r}
 	d.dialect = func(key string, v gjson.Result) (bool, *Error) {
 		switch key {
 		case "version":
 		case "previous_response_id":
-			previous = respText(v)
+			previous = v.String()
 		case "runtime_context":
 			if v.IsObject() {
-				d.r.Set(ParamRuntimeContext, v.Raw, At(key))
+				r.Set(ParamRuntimeContext, v.Raw, At(key))
 			} else if v.Type != gjson.Null {
 				return true, mistyped(At(key), respObject)
 			}
@@ -77,42 +107,54 @@ func (cognipeerFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 		return true, nil
 	}
 	if err := d.decode(); err != nil {
-		return nil, err
-	}
-	isArray := d.input.IsArray()
-	if !isArray && d.input.Type != gjson.String || !isArray && d.input.Str == "" || isArray && d.input.Get("#").Int() == 0 {
-		return nil, Invalid(At("input"), cognipeerNoInput)
+		return err
 	}
 	if err := d.decodeInput(); err != nil {
-		return nil, err
+		return err
 	}
-	if !asksSomething(d.r) {
-		return nil, Invalid(At("input"), cognipeerNoInput)
+	if !asksSomething(r) {
+		return noInput
 	}
-	if err := d.stateless(); err != nil {
-		return nil, err
+	switch {
+	case strings.HasPrefix(previous, "resp_"):
+		return respNeedsState(At("previous_response_id"))
+	case previous != "":
+		// It names no conversation there either: the answer begins a new one,
+		// and the client is told so.
+		r.Ledger.Drop(At("previous_response_id"))
 	}
-	// Any other value begins a new conversation, as it does there.
-	if strings.HasPrefix(previous, "resp_") {
-		return nil, respNeedsState(At("previous_response_id"))
-	}
-	return d.r, nil
+	return d.stateless()
 }
 
-// jsPositive reports whether Number(v) is at least one: "2" and 1.5 are.
-func jsPositive(v gjson.Result) bool {
-	n := math.NaN()
+// jsNumber is Number(v) of JavaScript, with which the vendor's server reads a
+// version: "2" and 1.5 are numbers.
+func jsNumber(v gjson.Result) float64 {
 	switch v.Type {
 	case gjson.Number:
-		n = v.Num
+		return v.Num
 	case gjson.True:
-		n = 1
+		return 1
+	case gjson.False:
+		return 0
 	case gjson.String:
-		if f, err := strconv.ParseFloat(strings.TrimSpace(v.String()), 64); err == nil {
-			n = f
+		s := strings.TrimSpace(v.String())
+		if len(s) > 2 && s[0] == '0' {
+			switch s[1] | 0x20 {
+			case 'x', 'o', 'b':
+				if n, err := strconv.ParseUint(s, 0, 64); err == nil && !strings.Contains(s, "_") {
+					return float64(n)
+				}
+				return math.NaN()
+			}
+		}
+		if s != "" && s != "Infinity" && s != "+Infinity" && strings.Trim(s, "+-.0123456789eE") != "" {
+			return math.NaN() // Go knows more words for numbers
+		}
+		if n, err := strconv.ParseFloat(s, 64); err == nil {
+			return n
 		}
 	}
-	return n >= 1
+	return math.NaN()
 }
 
 // asksSomething reports whether there is a word of the user's, or the result of
@@ -141,24 +183,28 @@ func (cognipeerFace) AppendAnswer(dst []byte, s *Setup, f *Fold) []byte {
 	return appendRespAnswer(dst, s, f)
 }
 
-// AppendError implements Face: the error is a string. Two kinds have a word and
-// a message beside it.
+// AppendError implements Face: the error is a string, which has a message beside
+// it where the vendor's server writes a single word.
 func (cognipeerFace) AppendError(dst []byte, e *Error) []byte {
-	word := ""
+	word, message := e.ClientMessage(), ""
 	switch {
-	case e.Kind == KindUnauthenticated:
-		word = "Unauthorized"
+	case e.Kind == KindNotFound && e.Code == "model_not_found" && !e.NoRetry:
+		word = cognipeerNoAgent // an agent of ours, not a model of a backend's
+	case e.Kind == KindUnauthenticated && e.Code != "invalid_api_key":
+		word, message = "Unauthorized", word
+	case e.Kind == KindForbidden:
+		word = "Forbidden: " + word
+	case e.Code == "shutting_down":
+		word, message = "Service is shutting down", word
 	case e.Status == 503:
-		word = "ServiceUnavailable"
+		word, message = "ServiceUnavailable", word
 	}
 	dst = append(dst, `{"error":`...)
-	if word == "" {
-		dst = jsonx.AppendStringS(dst, e.ClientMessage())
-		return append(dst, '}')
-	}
 	dst = jsonx.AppendStringS(dst, word)
-	dst = append(dst, `,"message":`...)
-	dst = jsonx.AppendStringS(dst, e.ClientMessage())
+	if message != "" {
+		dst = append(dst, `,"message":`...)
+		dst = jsonx.AppendStringS(dst, message)
+	}
 	return append(dst, '}')
 }
 
@@ -184,6 +230,18 @@ func (cognipeerFace) AppendAgents(dst []byte, op Op, agents []AgentInfo) []byte 
 	return append(dst, "]}"...)
 }
 
+// FilterAgents implements AgentFilter: ?status= names the status that an agent
+// must have, and all of ours are active.
+func (cognipeerFace) FilterAgents(query string, agents []AgentInfo) []AgentInfo {
+	values, _ := url.ParseQuery(query) // what cannot be read asks for nothing
+	for _, status := range values["status"] {
+		if status != "" && status != "active" {
+			return nil
+		}
+	}
+	return agents
+}
+
 func appendCognipeerAgent(dst []byte, a *AgentInfo) []byte {
 	dst = append(dst, `{"key":`...)
 	dst = jsonx.AppendStringS(dst, a.Name)
@@ -193,7 +251,14 @@ func appendCognipeerAgent(dst []byte, a *AgentInfo) []byte {
 	dst = jsonx.AppendStringS(dst, a.Description)
 	dst = append(dst, `,"config":{"modelKey":`...)
 	dst = jsonx.AppendStringS(dst, firstOf(a.Model, a.Name))
-	dst = append(dst, `,"temperature":null,"topP":null,"maxTokens":null},"status":"active","createdAt":"`...)
+	dst = append(append(dst, `,"temperature":`...), firstOf(a.Temperature, "null")...)
+	dst = append(dst, `,"topP":null,"maxTokens":`...)
+	if a.MaxTokens > 0 {
+		dst = strconv.AppendInt(dst, a.MaxTokens, 10)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `},"status":"active","createdAt":"`...)
 	dst = time.Unix(a.Created, 0).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 	return append(dst, `"}`...)
 }
@@ -223,18 +288,16 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 			}
 		}
 	}
-	text := foldHistory(r)
+	text, history := foldHistory(r), clientHistory(r)
 	switch {
 	case text.Refused != nil:
 		return refuse(text.Refused.Path)
 	case len(text.Images) > 0:
 		return refuse(text.Images[0].Path)
-	case text.History != nil && a.Option("history", "fold") == "refuse":
-		return refuse(text.History.Path)
+	case history != nil && a.Option("history", "fold") == "refuse":
+		return refuse(history.Path)
 	}
-	for i := range r.Tools {
-		r.Ledger.Drop(r.Tools[i].Path)
-	}
+	oneTextLoses(r)
 
 	dst = append(dst, `{"model":`...)
 	dst = jsonx.AppendStringS(dst, a.BackendModel(r))
@@ -274,20 +337,45 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 	return append(dst, '}'), nil
 }
 
-// cognipeerVersion is the configured version as JSON, "" if there is none.
+// cognipeerVersion is the configured version, "" if there is none.
 func cognipeerVersion(a *Agent) string {
 	v := a.Option("version", "")
-	if v == "" {
+	if cognipeerVersionOption(v) != nil {
 		return ""
 	}
-	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
-		return strconv.FormatUint(n, 10)
-	}
-	return quote(v)
+	return v
 }
 
-// SpliceRequest implements Backend.
+// cognipeerVersionOption judges a configured version, which is written as a
+// number.
+func cognipeerVersionOption(v string) error {
+	if n, err := strconv.ParseUint(v, 10, 32); err != nil || n == 0 || v[0] == '0' {
+		return errors.New("must be a positive integer")
+	}
+	return nil
+}
+
+// cognipeerEcho is the version that an answer tells: that of the agent which
+// answered, where it said so, else the client's own word. Agents of other
+// protocols have one version.
+func cognipeerEcho(s *Setup, asked string) string {
+	if s.version != "" {
+		return s.version
+	}
+	if n := jsNumber(gjson.Parse(asked)); n >= 1 && !math.IsInf(n, 0) {
+		return strconv.FormatFloat(n, 'f', -1, 64)
+	}
+	return "1"
+}
+
+// SpliceRequest implements Backend. The server reads no instructions, so that
+// the default system prompt is put before the one text that it does read. It has
+// no place for the other defaults.
 func (cognipeerBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
+	if err := r.Complete(); err != nil {
+		return dst, err
+	}
+	r.Ledger = Ledger{} // all of it goes on as it is
 	s := newSplice(r.Body)
 	if a.Model != "" {
 		s.set("model", quote(a.Model))
@@ -295,20 +383,49 @@ func (cognipeerBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	if v := cognipeerVersion(a); v != "" && s.get("version").Type == gjson.Null {
 		s.set("version", v)
 	}
-	// The server has no place for the other defaults.
-	for _, d := range [...]struct {
-		name string
-		set  bool
-	}{
-		{"defaults.system_prompt", a.SystemPrompt != ""},
-		{"defaults.max_tokens", a.MaxTokens > 0},
-		{"defaults.temperature", a.Temperature != ""},
-	} {
-		if d.set {
-			r.Ledger.Note(d.name)
+	if a.SystemPrompt != "" && !r.hasSystem() {
+		if text := cognipeerReads(s.get("input")); text.Index > 0 {
+			s.replace(text, quote(underSystem(a.SystemPrompt, text.String())))
 		}
 	}
 	return s.append(dst), nil
+}
+
+// cognipeerReads is the one text of an input that the vendor's server reads: of
+// items the last user's, and of its parts the first input_text.
+func cognipeerReads(input gjson.Result) (text gjson.Result) {
+	if input.Type == gjson.String {
+		return input
+	}
+	var content gjson.Result
+	input.ForEach(func(_, item gjson.Result) bool {
+		if respText(item.Get("role")) == "user" {
+			// Get's index would count from the item.
+			item.ForEach(func(k, v gjson.Result) bool {
+				if k.String() == "content" {
+					content = v
+				}
+				return true
+			})
+		}
+		return true
+	})
+	if content.Type == gjson.String {
+		return content
+	}
+	content.ForEach(func(_, part gjson.Result) bool {
+		if respText(part.Get("type")) != "input_text" {
+			return true
+		}
+		part.ForEach(func(k, v gjson.Result) bool {
+			if k.String() == "text" && v.Type == gjson.String {
+				text = v
+			}
+			return true
+		})
+		return false
+	})
+	return text
 }
 
 // NewDecoder implements Backend.

@@ -19,8 +19,12 @@ type Ledger struct {
 // so that a request made of nothing but losses costs no more than another.
 const maxEntries = 256
 
-// Drop notes the field at p.
+// Drop notes the field at p. What the configuration filled in is not the client's
+// loss: CheckDefault tells the operator of it.
 func (l *Ledger) Drop(p Path) {
+	if strings.HasPrefix(p.Base, "defaults.") {
+		return
+	}
 	if len(l.dropped) >= maxEntries {
 		l.more++
 		return

@@ -13,6 +13,7 @@ type Op uint8
 // The operations a route can stand for.
 const (
 	OpGenerate Op = iota // run the agent and answer
+	OpBatch              // run several requests of one body, each for itself (BatchFace)
 	OpAgents             // list the agents the caller may use
 	OpAgent              // describe one agent
 	OpCard               // describe the agent that serves this address (Cycls GET /config)
@@ -57,6 +58,9 @@ type Protocol struct {
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
+	// NoDefaults are the members of agents[].defaults that a backend of this
+	// protocol has no word for.
+	NoDefaults []string
 
 	Face
 	Backend
@@ -98,6 +102,8 @@ type Option struct {
 	Values  []string // allowed values; empty: any text
 	Default string
 	Doc     string
+	// Check says what is wrong with a value; nil: nothing is.
+	Check func(value string) error
 }
 
 // Speech says what a face has words for.
@@ -184,6 +190,8 @@ type Setup struct {
 	// Decoded and Encoded, if set, watch the events behind the decoder and
 	// before the encoder. They serve tests.
 	Decoded, Encoded *Checker
+
+	version string // of the agent that answered, where it has such a thing (Cognipeer)
 }
 
 // ID makes the nth id of the answer under a prefix: msg_, then the seed, then
@@ -257,6 +265,16 @@ type AgentInfo struct {
 	Protocol    string
 	Model       string
 	Created     int64 // Unix seconds
+	// MaxTokens and Temperature are the agent's defaults, 0 and "" if it has none.
+	MaxTokens   int64
+	Temperature string // JSON number text
+}
+
+// AgentFilter is implemented by a Face whose listing takes a query.
+type AgentFilter interface {
+	// FilterAgents returns those of the agents that the raw query asks for. It may
+	// change the slice.
+	FilterAgents(query string, agents []AgentInfo) []AgentInfo
 }
 
 // Decoder turns one answer of a backend into events. A stream is fed frame by

@@ -54,6 +54,9 @@ func CheckOption(protocol, name, value string) error {
 			known = append(known, o.Name)
 			continue
 		}
+		if o.Check != nil {
+			return o.Check(value)
+		}
 		if len(o.Values) == 0 {
 			return nil
 		}
@@ -67,4 +70,14 @@ func CheckOption(protocol, name, value string) error {
 		return errors.New("protocol " + protocol + " has no options")
 	}
 	return errors.New("protocol " + protocol + " has no such option; it has " + strings.Join(known, ", "))
+}
+
+// CheckDefault says why a member of agents[].defaults does nothing for a backend of
+// the protocol; nil if it is sent. Such a default is not the client's loss, so that
+// no ledger names it.
+func CheckDefault(protocol, name string) error {
+	if p := Lookup(protocol); p != nil && slices.Contains(p.NoDefaults, name) {
+		return errors.New("is never sent: protocol " + protocol + " has no such setting")
+	}
+	return nil
 }

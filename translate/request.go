@@ -14,6 +14,9 @@ type Request struct {
 	// names none); AgentPath says where.
 	Agent     string
 	AgentPath Path
+	// AgentNamed says that the request names its agent even if Agent is empty: then
+	// there is no such agent, and the default one does not serve it.
+	AgentNamed bool
 	// Model is the client's word for the model, "" if absent.
 	Model string
 	// Stream says that the client wants a stream.

@@ -295,6 +295,9 @@ func (d *respDecoder) start(response gjson.Result, out Sink) {
 	if d.cognipeer {
 		// The id of every answer is that of its conversation.
 		d.event.Handle, _ = strings.CutPrefix(d.event.ID, "resp_")
+		if v := response.Get("version"); v.Type == gjson.Number {
+			d.s.version = clone(v.Raw)
+		}
 	}
 	out.Event(&d.event)
 }

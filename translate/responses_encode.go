@@ -150,7 +150,9 @@ func (e *respEncoder) start() {
 	echo := newRespEcho()
 	if r := e.s.Request; r != nil {
 		echo.read(r.Body)
-		if r.Face == nil || r.Face.Name != "cognipeer" {
+		if echo.dialect = r.Face != nil && r.Face.Name == "cognipeer"; echo.dialect {
+			echo.version = cognipeerEcho(e.s, echo.version)
+		} else {
 			echo.version = "" // the dialect's
 		}
 	}

@@ -17,6 +17,8 @@ type respSkeleton struct {
 	mid  []byte // from instructions to output
 	tail []byte // from parallel_tool_calls to usage
 	last []byte // the rest
+
+	zeroes bool // usage that nobody counted is zeroes, not null
 }
 
 // respEcho are the fields of the request that the answer repeats, raw.
@@ -26,6 +28,8 @@ type respEcho struct {
 	safetyIdentifier, serviceTier, temperature, format, verbosity string
 	toolChoice, tools, topLogprobs, topP, presence, frequency     string
 	truncation, user, metadata, promptCacheRetention, version     string
+
+	dialect bool // Cognipeer's, whose answers always have a version and a usage
 }
 
 // newRespEcho has what the answer says where the request says nothing.
@@ -187,7 +191,7 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 		raw("version", echo.version)
 	}
 	b = append(b, '}')
-	return &respSkeleton{head: b[:head], mid: b[head:mid], tail: b[mid:tail], last: b[tail:]}
+	return &respSkeleton{head: b[:head], mid: b[head:mid], tail: b[mid:tail], last: b[tail:], zeroes: echo.dialect}
 }
 
 // appendEchoedTools repeats the tools as the client wrote them; the members
@@ -243,6 +247,9 @@ func (o *respSkeleton) append(dst []byte, status string, completed int64, err *E
 	dst = append(dst, o.mid...)
 	dst = append(dst, output...)
 	dst = append(dst, o.tail...)
+	if o.zeroes && !u.Known() && err == nil && status != "in_progress" {
+		u = Usage{}
+	}
 	dst = appendRespUsage(dst, u)
 	return append(dst, o.last...)
 }

@@ -29,8 +29,9 @@ var ticosProtocol = Protocol{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "Ticos takes a single input: the conversation and the system prompt are folded into its text, or refused with a 400."},
 	},
-	Face:    ticosFace{},
-	Backend: ticosBackend{},
+	NoDefaults: []string{"max_tokens", "temperature"},
+	Face:       ticosFace{},
+	Backend:    ticosBackend{},
 }
 
 // ticosFace is Ticos in the role of the server.
@@ -152,17 +153,16 @@ func decodeTicosRequest(r *Request) *Error {
 // isImageURL reports whether a text is the address of an image and nothing
 // else, which Ticos then looks at.
 func isImageURL(s string) bool {
-	if len(s) >= 11 && strings.EqualFold(s[:11], "data:image/") {
-		return !strings.ContainsAny(s, " \t\r\n")
-	}
-	i := strings.Index(s, "://")
-	if i < 0 || !strings.EqualFold(s[:i], "http") && !strings.EqualFold(s[:i], "https") || strings.ContainsAny(s, " \t\r\n") {
+	if !isURL(s) || s != strings.TrimSpace(s) {
 		return false
 	}
-	if i = strings.IndexAny(s, "?#"); i >= 0 {
+	if hasScheme(s, "data:") {
+		return hasScheme(s, "data:image/")
+	}
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
 		s = s[:i]
 	}
-	i = strings.LastIndexByte(s, '.')
+	i := strings.LastIndexByte(s, '.')
 	if i < 0 {
 		return false
 	}
@@ -173,21 +173,36 @@ func isImageURL(s string) bool {
 	return false
 }
 
+// isURL reports whether a text is an address and nothing else.
+func isURL(s string) bool {
+	s = strings.TrimSpace(s)
+	if !hasScheme(s, "http://") && !hasScheme(s, "https://") && !hasScheme(s, "data:") {
+		return false
+	}
+	return !strings.ContainsAny(s, " \t\r\n")
+}
+
+func hasScheme(s, scheme string) bool {
+	return len(s) >= len(scheme) && strings.EqualFold(s[:len(scheme)], scheme)
+}
+
 // EncodeRequest implements Backend.
 func (ticosBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) ([]byte, *Error) {
 	if err := ticosRefuses(r, a); err != nil {
 		return dst, err
 	}
-	f := foldHistory(r)
+	f, history := foldHistory(r), clientHistory(r)
 	switch {
 	case f.Refused != nil:
 		return dst, Unsupported(f.Refused.Path, a, ticosProtocol.Title)
-	case f.History != nil && a.Option("history", "fold") == "refuse":
-		return dst, Unsupported(f.History.Path, a, ticosProtocol.Title)
+	case history != nil && a.Option("history", "fold") == "refuse":
+		return dst, Unsupported(history.Path, a, ticosProtocol.Title)
 	}
 	ticosDrops(r)
 	dst = append(dst, `{"input":`...)
-	if len(f.Images) == 0 && !isImageURL(f.Text) {
+	// A text that is nothing but an address might be taken for an image's: as a
+	// part it is a text.
+	if len(f.Images) == 0 && !isURL(f.Text) {
 		dst = jsonx.AppendStringS(dst, f.Text)
 		return append(dst, '}'), nil
 	}
@@ -237,12 +252,7 @@ func ticosDrops(r *Request) {
 	for i := range r.Settings {
 		r.Ledger.Drop(r.Settings[i].Path)
 	}
-	for i := range r.Tools {
-		r.Ledger.Drop(r.Tools[i].Path)
-	}
-	if r.Store == Yes {
-		r.Ledger.Drop(At("store"))
-	}
+	oneTextLoses(r)
 }
 
 // SpliceRequest implements Backend. The agent's id is in the path. Ticos knows

@@ -42,6 +42,7 @@ func TestTicosRequestDecodes(t *testing.T) {
 	f(`{"input":"Lights on"}`, "user: text=Lights on@input")
 	f(`{"input":"https://x.test/a.PNG?size=1"}`, "user: image=https://x.test/a.PNG?size=1@input")
 	f(`{"input":"data:image/png;base64,AA=="}`, "user: image=data:image/png;base64,AA==@input")
+	f(`{"input":" https://x.test/a.png"}`, "user: text= https://x.test/a.png@input")
 	f(`{"input":"see https://x.test/a.png"}`, "user: text=see https://x.test/a.png@input")
 	f(`{"input":"https://x.test/page"}`, "user: text=https://x.test/page@input")
 	f(`{"input":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}`, "user: text=a@input[0] image=u@input[1]")
@@ -87,6 +88,12 @@ func TestTicosEncodeRequest(t *testing.T) {
 	}
 	f("one text", `{"messages":[{"role":"user","content":"Lights \"on\""}],"temperature":1}`, `{"input":"Lights \"on\""}`, "temperature")
 	f("a text that looks like an image", `{"messages":[{"role":"user","content":"https://x.test/a.png"}]}`, `{"input":[{"type":"text","text":"https://x.test/a.png"}]}`, "")
+	f("a text that is an address", `{"messages":[{"role":"user","content":" https://x.test/a\n"}]}`, `{"input":[{"type":"text","text":" https://x.test/a\n"}]}`, "")
+	f("a text with an address in it", `{"messages":[{"role":"user","content":"see https://x.test/a.png"}]}`, `{"input":"see https://x.test/a.png"}`, "")
+	f("data as a text", `{"messages":[{"role":"user","content":"data:image/png;base64,AA=="}]}`, `{"input":[{"type":"text","text":"data:image/png;base64,AA=="}]}`, "")
+	f("JSON as a text", `{"messages":[{"role":"user","content":"{\"intent\":\"on\"}"}]}`, `{"input":"{\"intent\":\"on\"}"}`, "")
+	f("an image alone", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}],"store":true}`,
+		`{"input":[{"type":"image_url","image_url":{"url":"u"}}]}`, "store")
 	f("parts in their order", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}},{"type":"text","text":"what?"}]}]}`,
 		`{"input":[{"type":"image_url","image_url":{"url":"u"}},{"type":"text","text":"what?"}]}`, "")
 	f("a conversation", `{"messages":[{"role":"system","content":"Be brief."},{"role":"user","name":"bob","content":"Weather?"},
@@ -141,8 +148,10 @@ func TestTicosSplice(t *testing.T) {
 	const body = ` {"z":1e400, "input": "a" }`
 	f("nothing to do", body, body, "", &Agent{})
 	f("parts", `{"input":[{"type":"text", "text":"a"}]}`, `{"input":[{"type":"text", "text":"a"}]}`, "", &Agent{})
-	f("defaults", body, ` {"z":1e400, "input": "System: S\n\nUser: a" }`, "defaults.max_tokens,defaults.temperature", &Agent{SystemPrompt: "S", MaxTokens: 9, Temperature: "1"})
-	f("a default without a place", body, body, "defaults.max_tokens", &Agent{MaxTokens: 9})
+	f("history refused, but for the configuration's prompt", body, ` {"z":1e400, "input": "System: S\n\nUser: a" }`, "", &Agent{SystemPrompt: "S", Options: map[string]string{"history": "refuse"}})
+	f("an image under a default prompt", `{"input":"https://x.test/a.png"}`, `{"input":[{"type":"text","text":"System: S"},{"type":"image_url","image_url":{"url":"https://x.test/a.png"}}]}`, "", &Agent{SystemPrompt: "S"})
+	f("defaults", body, ` {"z":1e400, "input": "System: S\n\nUser: a" }`, "", &Agent{SystemPrompt: "S", MaxTokens: 9, Temperature: "1"})
+	f("a default without a place", body, body, "", &Agent{MaxTokens: 9})
 	f("instructions", `{"instructions":"S","input":"a"}`, `{"instructions":"S","input":"System: S\n\nUser: a"}`, "", &Agent{SystemPrompt: "T"})
 	f("a conversation", `{"input":[{"role":"user","content":"a"}]}`, `{"input":"a"}`, "", &Agent{})
 }

@@ -56,6 +56,7 @@ func (l *agentList) read(v value) {
 
 	var tlsWritten map[string]value
 	var options []option
+	var defaults map[string]value
 	w := v.mapping(fields{
 		"name": func(v value) {
 			a.Name = readName(v)
@@ -79,7 +80,7 @@ func (l *agentList) read(v value) {
 		"heartbeat":        a.Heartbeat.read,
 		"allow_link_local": boolean(&a.AllowLinkLocal),
 		"strict":           boolean(&a.Strict),
-		"defaults":         a.Defaults.read,
+		"defaults":         func(v value) { defaults = a.Defaults.read(v) },
 		"options":          func(v value) { options = readOptions(v) },
 		"urls":             nil,
 		"health":           nil,
@@ -120,6 +121,7 @@ func (l *agentList) read(v value) {
 		a.checkCredential(at, w["headers"])
 	}
 	a.checkOptions(options)
+	a.checkDefaults(defaults)
 }
 
 // readName reads an agent's name; it is empty where that is wrong.
@@ -241,12 +243,29 @@ func (h *Heartbeat) read(v value) {
 	})
 }
 
-func (d *Defaults) read(v value) {
-	v.mapping(fields{
+// read reads the defaults and returns where those that are written are.
+func (d *Defaults) read(v value) map[string]value {
+	return v.mapping(fields{
 		"system_prompt": sentence(&d.SystemPrompt),
 		"max_tokens":    integer(&d.MaxTokens, 0, math.MaxInt32),
 		"temperature":   temperature(&d.Temperature),
 	})
+}
+
+// checkDefaults warns of defaults that the protocol has no word for.
+func (a *Agent) checkDefaults(written map[string]value) {
+	check := func(name string, set bool) {
+		at, ok := written[name]
+		if !ok || !set || at.d.opts.DefaultCheck == nil {
+			return
+		}
+		if err := at.d.opts.DefaultCheck(a.Protocol, name); err != nil {
+			at.warn("%s", err)
+		}
+	}
+	check("system_prompt", a.Defaults.SystemPrompt != "")
+	check("max_tokens", a.Defaults.MaxTokens > 0)
+	check("temperature", a.Defaults.Temperature != nil)
 }
 
 // option is one of a protocol's switches, and where it is.

@@ -20,6 +20,10 @@ type Options struct {
 	// every option.
 	OptionCheck func(protocol, key, value string) error
 
+	// DefaultCheck says why one of an agent's defaults is never sent to a backend of its protocol, which is a warning. Nil
+	// warns of none.
+	DefaultCheck func(protocol, name string) error
+
 	// Listen is where to listen in place of what the file says; empty: what the file says.
 	Listen string
 

@@ -55,6 +55,12 @@ func testOptions(t testing.TB) Options {
 			}
 			return nil
 		},
+		DefaultCheck: func(protocol, name string) error {
+			if protocol == "ticos" && name != "system_prompt" {
+				return errors.New("is never sent: protocol ticos has no such setting")
+			}
+			return nil
+		},
 	}
 }
 
