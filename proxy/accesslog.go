@@ -21,6 +21,7 @@ type record struct {
 	bytesIn, bytesOut int64 // of the answer: from the agent, to the client
 	firstByte         time.Duration
 	dropped           []string
+	batch             *batchRecord // nil: no batch
 }
 
 // write counts a request that has ended and writes its line.
@@ -29,7 +30,9 @@ func (r *record) write(c *call) {
 		return // a probe a second says nothing
 	}
 	outcome := c.outcome()
-	c.s.meters.count(c, outcome)
+	if r.batch == nil || r.batch.items == 0 { // the items of a batch count, each for itself
+		c.s.meters.count(c, outcome)
+	}
 	if c.s.access == nil {
 		return
 	}
@@ -37,14 +40,15 @@ func (r *record) write(c *call) {
 	if line == nil {
 		return
 	}
+	agent, backend := r.agents()
 	f := make([]zap.Field, 0, 24)
 	f = append(f,
 		zap.String("request_id", c.id),
 		zap.String("method", printable(r.method)),
 		zap.String("path", printable(r.path)),
 		zap.String("face", r.face),
-		zap.String("agent", r.agent),
-		zap.String("backend", r.backend),
+		zap.String("agent", agent),
+		zap.String("backend", backend),
 		zap.Bool("stream", r.stream),
 		zap.Int("status", r.status),
 		zap.Int64("bytes_in", r.bytesIn),
@@ -64,6 +68,10 @@ func (r *record) write(c *call) {
 		if u := c.ans.Usage(); u.Known() {
 			f = append(f, zap.Int64("input_tokens", u.Input), zap.Int64("output_tokens", u.Output))
 		}
+	}
+	if b := r.batch; b != nil {
+		f = append(f, zap.Int("items", b.items), zap.Int("failed", b.failed),
+			zap.Int64("input_tokens", b.usage.Input), zap.Int64("output_tokens", b.usage.Output))
 	}
 	f = append(f, zap.String("outcome", outcome))
 	if len(r.dropped) > 0 {

@@ -53,6 +53,7 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 	if t := c.Defaults.Temperature; t != nil {
 		a.tr.Temperature = strconv.FormatFloat(*t, 'g', -1, 64)
 	}
+	a.info.MaxTokens, a.info.Temperature = a.tr.MaxTokens, a.tr.Temperature
 	switch {
 	case len(c.Path) > 0:
 		a.paths = c.Path

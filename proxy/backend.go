@@ -17,15 +17,19 @@ const maxErrorBody = 64 << 10
 // call sends the encoded request to the agent and leaves an exchange whose
 // status is one of success. Where the agent may listen on one of several paths
 // they are tried in turn: a 404 or 405 says that nothing has run.
-func (c *call) call(ctx *fasthttp.RequestCtx, body []byte, stream bool) *translate.Error {
+func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Error {
 	a := c.agent
+	c.total = time.Time{}
+	if t := a.conf.Timeouts.Total; t > 0 {
+		c.total = c.start.Add(t)
+	}
 	d := deadlines{FirstByte: a.conf.Timeouts.FirstByte, Idle: a.conf.Timeouts.Idle, Total: c.total}
 	head := takeBuffer()
 	defer head.drop()
 	first := int(a.served.Load())
 	for i := range a.paths {
 		n := (first + i) % len(a.paths)
-		head.b = c.appendHead(head.b[:0], ctx, a.path(n, c.req), len(body), stream)
+		head.b = c.appendHead(head.b[:0], client, a.path(n, c.req), len(body))
 		x, err := a.origin.roundTrip(&c.cancel, head.b, body, d)
 		if err != nil {
 			return callError(err)
@@ -50,12 +54,12 @@ func (c *call) call(ctx *fasthttp.RequestCtx, body []byte, stream bool) *transla
 
 // appendHead writes the head of a request to the agent: what is fixed, and of
 // the client's headers those on the list. The client's credential is on none.
-func (c *call) appendHead(dst []byte, ctx *fasthttp.RequestCtx, path string, length int, stream bool) []byte {
+func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, path string, length int) []byte {
 	dst = append(dst, "POST "...)
 	dst = append(dst, path...)
 	dst = append(dst, " HTTP/1.1\r\n"...)
 	dst = append(dst, c.agent.head...)
-	if stream {
+	if c.asks {
 		dst = append(dst, "Accept: text/event-stream\r\n"...)
 	} else {
 		dst = append(dst, "Accept: application/json\r\n"...)
@@ -66,7 +70,7 @@ func (c *call) appendHead(dst []byte, ctx *fasthttp.RequestCtx, path string, len
 	dst = strconv.AppendInt(dst, int64(length), 10)
 	dst = append(dst, "\r\n"...)
 	var lower [64]byte
-	for name, value := range ctx.Request.Header.All() {
+	for name, value := range client.All() {
 		if len(name) > len(lower) {
 			continue
 		}

@@ -194,6 +194,8 @@ func (c *call) outcome() string {
 			return "incomplete"
 		}
 		return "completed"
+	case r.err == nil && r.batch != nil:
+		return r.batch.outcome()
 	case r.err == nil:
 		return "completed"
 	case r.err.Kind == translate.KindClosed:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -33,6 +34,7 @@ type call struct {
 	body   *buffer // the client's request, borrowed by req
 	ans    *translate.Answer
 	setup  translate.Setup
+	asks   bool             // the agent is asked for a stream
 	losses translate.Ledger // of the answer
 	cancel cancel
 	ticket *watchTicket // of the client's connection, nil if it has none
@@ -60,7 +62,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		if p := recover(); p != nil {
 			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 			if !c.taken {
-				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.x != nil, Message: "The proxy failed."})
+				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.begun, Message: "The proxy failed."})
 				ctx.Response.Header.SetConnectionClose()
 			}
 		}
@@ -97,71 +99,45 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if e := guard(ctx); e != nil {
 		return e
 	}
-	if c.match.route.Op != translate.OpGenerate {
-		return c.describe(ctx)
+	op := c.match.route.Op
+	if op != translate.OpGenerate && op != translate.OpBatch {
+		return c.describe(ctx, query)
 	}
 
 	// Body.
 	if e := c.readBody(ctx); e != nil {
 		return e
 	}
-	req, e := c.face.DecodeRequest(&translate.Inbound{
+	if op == translate.OpBatch {
+		return c.batch(ctx)
+	}
+	if e := c.decode(&translate.Inbound{
 		Route: &c.match.route.Route, ID: c.match.id, Query: query,
 		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b, Lazy: true,
-	})
-	if e != nil {
+	}); e != nil {
 		return e
 	}
-	c.req = req
-	c.log.stream = req.Stream
 
 	// Agent.
-	if c.agent, e = c.choose(ctx); e != nil {
+	if e := c.choose(ctx.Host()); e != nil {
 		return e
 	}
-	c.log.agent, c.log.backend = c.agent.conf.Name, c.agent.conf.Protocol
 
 	// Encode.
-	c.setup = translate.Setup{
-		Request: req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
-		Ledger: &c.losses, Created: c.start.Unix(),
-	}
 	out := takeBuffer()
 	defer out.drop()
-	stream := req.Stream
-	switch c.agent.protocol.AsksStream {
-	case translate.StreamNever:
-		stream = false
-	case translate.StreamAlways:
-		stream = true
-	}
-	if c.agent.protocol == c.face {
-		req.Ledger = translate.Ledger{} // nothing is lost where nothing is translated
-		out.b, e = c.face.SpliceRequest(out.b, req, &c.agent.tr)
-	} else {
-		out.b, e = c.agent.protocol.Encode(out.b, req, &c.agent.tr, stream)
-	}
-	if e != nil {
+	if e := c.encode(out); e != nil {
 		return e
 	}
-	c.log.dropped = req.Ledger.Names()
 	if e := c.strict(ctx); e != nil {
 		return e
 	}
 
 	// Call.
-	if !c.s.begin(c) {
-		return shuttingDown()
+	if e := c.begin(ctx.Conn(), func() { c.cancel.Cancel(errClientGone) }); e != nil {
+		return e
 	}
-	c.begun = true
-	if t := ticketOf(ctx.Conn()); t != nil && c.s.watcher.watch(ctx.Conn(), t, func() { c.cancel.Cancel(errClientGone) }) {
-		c.ticket = t
-	}
-	c.total = time.Time{}
-	if d := c.agent.conf.Timeouts.Total; d > 0 {
-		c.total = c.start.Add(d)
-	}
-	if e := c.call(ctx, out.b, stream); e != nil {
+	if e := c.call(&ctx.Request.Header, out.b); e != nil {
 		return e
 	}
 
@@ -169,20 +145,69 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	return c.answer(ctx)
 }
 
+// decode reads the request.
+func (c *call) decode(in *translate.Inbound) (e *translate.Error) {
+	if c.req, e = c.face.DecodeRequest(in); e == nil {
+		c.log.stream = c.req.Stream
+	}
+	return e
+}
+
+// encode appends to out what the agent is sent.
+func (c *call) encode(out *buffer) (e *translate.Error) {
+	c.setup = translate.Setup{
+		Request: c.req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
+		Ledger: &c.losses, Created: c.start.Unix(),
+	}
+	switch c.agent.protocol.AsksStream {
+	case translate.StreamAsAsked:
+		c.asks = c.req.Stream
+	case translate.StreamAlways:
+		c.asks = true
+	}
+	if c.agent.protocol == c.face {
+		c.req.Ledger = translate.Ledger{} // nothing is lost where nothing is translated
+		out.b, e = c.face.SpliceRequest(out.b, c.req, &c.agent.tr)
+	} else {
+		out.b, e = c.agent.protocol.Encode(out.b, c.req, &c.agent.tr, c.asks)
+	}
+	if e == nil {
+		c.log.dropped = c.req.Ledger.Names()
+	}
+	return e
+}
+
+// begin notes that backends are about to be called: from here on a Shutdown
+// waits for the call, and gone is called when the client leaves conn.
+func (c *call) begin(conn net.Conn, gone func()) *translate.Error {
+	if !c.s.begin(c) {
+		return shuttingDown()
+	}
+	c.begun = true
+	if t := ticketOf(conn); t != nil && c.s.watcher.watch(conn, t, gone) {
+		c.ticket = t
+	}
+	return nil
+}
+
 // identify gives the request an id: the client's if it is sane, else ours.
 func (c *call) identify(ctx *fasthttp.RequestCtx) {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:])
-	var text [36]byte
-	copy(text[:], "req_")
-	hex.Encode(text[4:], raw[:])
-	all := string(text[:])
-	c.seed, c.id = all[4:], all
+	c.id = newID("req_")
+	c.seed = c.id[len("req_"):]
 	if id := ctx.Request.Header.Peek("X-Request-Id"); saneID(id) {
 		c.id = string(id)
 	}
 	c.http10 = !ctx.Request.Header.IsHTTP11()
 	c.keepAlive = !ctx.Request.Header.ConnectionClose() && !c.s.draining.Load()
+}
+
+// newID is a prefix of four bytes at most and 32 random hexadecimal digits.
+func newID(prefix string) string {
+	var raw [16]byte
+	_, _ = rand.Read(raw[:])
+	var text [36]byte
+	n := copy(text[:], prefix)
+	return string(text[:n+hex.Encode(text[n:], raw[:])])
 }
 
 func saneID(id []byte) bool {
@@ -240,7 +265,7 @@ func guard(ctx *fasthttp.RequestCtx) *translate.Error {
 }
 
 // describe answers the operations that need no backend.
-func (c *call) describe(ctx *fasthttp.RequestCtx) *translate.Error {
+func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error {
 	s := c.s
 	var one *agent
 	word := c.match.id
@@ -271,6 +296,9 @@ func (c *call) describe(ctx *fasthttp.RequestCtx) *translate.Error {
 	if c.match.route.Op == translate.OpAgent && one.conf.Name != word {
 		// An alias is shown under the word that the client uses.
 		infos[0].Name = word
+	}
+	if f, ok := c.face.Face.(translate.AgentFilter); ok && c.match.route.Op == translate.OpAgents {
+		infos = f.FilterAgents(query, infos)
 	}
 	c.headers(&ctx.Response.Header)
 	ctx.Response.SetStatusCode(200)
@@ -382,29 +410,34 @@ func readAllLimited(dst []byte, r io.Reader, length, limit int) ([]byte, error) 
 // choose finds the agent: the first of prefix, the request's own word and the
 // Host header that is present decides, and never falls through to the next. The
 // default agent serves only a request that names none.
-func (c *call) choose(ctx *fasthttp.RequestCtx) (*agent, *translate.Error) {
+func (c *call) choose(host []byte) *translate.Error {
 	s := c.s
 	word := c.req.Agent
 	if c.match.named {
 		word = c.match.agent
 	}
-	if c.match.named || word != "" {
-		if a := s.lookup(word); a != nil {
-			return a, nil
+	switch {
+	case c.match.named || word != "" || c.req.AgentNamed:
+		if word != "" { // not even "*" means nobody
+			c.agent = s.lookup(word)
 		}
-		e := s.unknownAgent(word)
-		if !c.match.named {
-			e.Param = c.req.AgentPath.String()
+		if c.agent == nil {
+			e := s.unknownAgent(word)
+			if !c.match.named {
+				e.Param = c.req.AgentPath.String()
+			}
+			return e
 		}
-		return nil, e
+	default:
+		if c.agent = s.byHost(string(host)); c.agent == nil {
+			c.agent = s.agents[s.conf.Default()]
+		}
+		if c.agent == nil {
+			return s.noAgent()
+		}
 	}
-	if a := s.byHost(string(ctx.Host())); a != nil {
-		return a, nil
-	}
-	if a := s.agents[s.conf.Default()]; a != nil {
-		return a, nil
-	}
-	return nil, s.noAgent()
+	c.log.agent, c.log.backend = c.agent.conf.Name, c.agent.conf.Protocol
+	return nil
 }
 
 func (s *Server) unknownAgent(word string) *translate.Error {
@@ -420,15 +453,16 @@ func (s *Server) noAgent() *translate.Error {
 // strict refuses a request that would lose something, where the configuration
 // or the client wants that.
 func (c *call) strict(ctx *fasthttp.RequestCtx) *translate.Error {
-	if c.req.Ledger.Len() == 0 {
-		return nil
-	}
-	if !c.agent.strict && !strings.EqualFold(string(ctx.Request.Header.Peek("Dragoman-Strict")), "true") {
+	if c.req.Ledger.Len() == 0 || !c.agent.strict && !asksStrict(ctx) {
 		return nil
 	}
 	names := c.req.Ledger.Names()
 	return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "unsupported_parameter", Param: names[0],
 		Message: fmt.Sprintf("Agent %q (protocol %s) cannot be given: %s.", c.agent.conf.Name, c.agent.conf.Protocol, strings.Join(names, ", "))}
+}
+
+func asksStrict(ctx *fasthttp.RequestCtx) bool {
+	return strings.EqualFold(string(ctx.Request.Header.Peek("Dragoman-Strict")), "true")
 }
 
 func shuttingDown() *translate.Error {
@@ -449,8 +483,8 @@ func headerText(s string) string {
 // headers writes what every answer carries.
 func (c *call) headers(h *fasthttp.ResponseHeader) {
 	h.Set("X-Request-Id", c.id)
-	if c.agent != nil {
-		h.Set("Dragoman-Agent", c.agent.conf.Name)
+	if agent, _ := c.log.agents(); agent != "" {
+		h.Set("Dragoman-Agent", agent)
 	}
 }
 

@@ -148,11 +148,11 @@ func (r *router) nearest(path string) *translate.Protocol {
 	return best
 }
 
-// paths lists the paths of generate routes for people, as a 404 names them.
+// paths lists the paths that run an agent for people, as a 404 names them.
 func (r *router) paths() string {
 	var b strings.Builder
 	for _, rt := range r.all {
-		if rt.Op != translate.OpGenerate {
+		if rt.Op != translate.OpGenerate && rt.Op != translate.OpBatch {
 			continue
 		}
 		if b.Len() > 0 {

@@ -32,21 +32,20 @@ var errContentEncoding = errors.New("the backend compressed its answer although 
 
 // answer reads the agent's answer and writes the client's.
 func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
-	x := c.x
-	if isEncoded(x) {
-		return translate.Unreadable(errContentEncoding)
+	stream, e := c.open()
+	if e != nil {
+		return e
 	}
-	got := isEventStream(x.ContentType())
-	x.releaseHead()
-	c.ans = translate.NewAnswer(&c.setup, c.agent.protocol, c.req.Stream, got)
-	c.log.through = c.ans.PassedThrough()
-	if !got {
-		return c.answerBody(ctx)
+	if !stream || !c.req.Stream {
+		out := takeBuffer()
+		defer out.drop()
+		if e := c.await(out, stream); e != nil {
+			return e
+		}
+		c.whole(ctx, out.b)
+		return nil
 	}
 	p := &pump{c: c, lastRead: time.Now()}
-	if !c.req.Stream {
-		return c.answerFolded(ctx, p)
-	}
 	if e := p.preamble(); e != nil {
 		return e
 	}
@@ -61,11 +60,31 @@ func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
 	return nil
 }
 
+// open looks at the head of the agent's answer and prepares its translation.
+// stream says that a stream follows, and not one body.
+func (c *call) open() (stream bool, e *translate.Error) {
+	if isEncoded(c.x) {
+		return false, translate.Unreadable(errContentEncoding)
+	}
+	stream = isEventStream(c.x.ContentType())
+	c.x.releaseHead()
+	c.ans = translate.NewAnswer(&c.setup, c.agent.protocol, c.req.Stream, stream)
+	c.log.through = c.ans.PassedThrough()
+	return stream, nil
+}
+
+// await reads an answer to its end and appends to out what the client gets.
+func (c *call) await(out *buffer, stream bool) *translate.Error {
+	if stream {
+		return c.answerFolded(out)
+	}
+	return c.answerBody(out)
+}
+
 // answerBody serves a backend that answers with one JSON body.
-func (c *call) answerBody(ctx *fasthttp.RequestCtx) *translate.Error {
-	in, out := takeBuffer(), takeBuffer()
+func (c *call) answerBody(out *buffer) *translate.Error {
+	in := takeBuffer()
 	defer in.drop()
-	defer out.drop()
 	var err error
 	in.b, err = c.x.readAll(in.b, translate.MaxAnswer)
 	c.log.bytesIn = int64(len(in.b))
@@ -82,18 +101,12 @@ func (c *call) answerBody(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 	c.x.finish(true)
 	out.b = c.ans.Body(out.b, in.b)
-	if e := c.ans.Err(); e != nil {
-		return e
-	}
-	c.whole(ctx, out.b)
-	return nil
+	return c.ans.Err()
 }
 
 // answerFolded serves a client that wants JSON from a backend that streams.
-func (c *call) answerFolded(ctx *fasthttp.RequestCtx, p *pump) *translate.Error {
-	out := takeBuffer()
-	defer out.drop()
-	p.out = &out.b
+func (c *call) answerFolded(out *buffer) *translate.Error {
+	p := &pump{c: c, lastRead: time.Now(), out: &out.b}
 	for !p.over {
 		p.step()
 		if p.finished() { // an agent that goes on after its end is not waited for
@@ -104,7 +117,6 @@ func (c *call) answerFolded(ctx *fasthttp.RequestCtx, p *pump) *translate.Error 
 		return e
 	}
 	p.drain()
-	c.whole(ctx, out.b)
 	return nil
 }
 
@@ -356,7 +368,7 @@ func (p *pump) preamble() *translate.Error {
 			break
 		}
 	}
-	if e := p.c.ans.Err(); e != nil {
+	if e := p.c.ans.Err(); e != nil && !p.c.ans.Started() {
 		held.drop()
 		return e
 	}

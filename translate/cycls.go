@@ -43,8 +43,9 @@ var cyclsProtocol = Protocol{
 		{Name: "public_url",
 			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
 	},
-	Face:    cyclsCodec{},
-	Backend: cyclsCodec{},
+	NoDefaults: []string{"max_tokens", "temperature"},
+	Face:       cyclsCodec{},
+	Backend:    cyclsCodec{},
 }
 
 // cyclsCodec is Cycls in both roles.

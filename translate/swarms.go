@@ -15,6 +15,7 @@ var swarmsProtocol = Protocol{
 	Title: "Swarms",
 	Routes: []Route{
 		{Method: "POST", Path: swarmsPath, Op: OpGenerate},
+		{Method: "POST", Path: "/v1/agent/batch/completions", Op: OpBatch},
 		{Method: "GET", Path: "/v1/models/available", Op: OpAgents},
 		{Method: "GET", Path: "/health", Op: OpHealth},
 	},

@@ -457,8 +457,8 @@ func (e *swarmsRequest) effort(s *Setting) string {
 	return `"medium"`
 }
 
-// SpliceRequest implements Backend: the configured model, and the defaults where
-// the client was silent.
+// SpliceRequest implements Backend: the configured model, the defaults where
+// the client was silent, and in an item of a batch no stream.
 func (swarmsBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
 	config := s.get("agent_config")
@@ -486,6 +486,12 @@ func (swarmsBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *E
 	}
 	if v := s.get("agent_config.temperature"); a.Temperature != "" && swarmsAbsent(v) && swarmsAbsent(args.Get("temperature")) {
 		put(v, "temperature", a.Temperature)
+	}
+	for _, path := range swarmsStreaming {
+		if v := s.get(path); !r.Stream && v.Type == gjson.True {
+			s.replace(v, "false")
+			r.Ledger.Note(path)
+		}
 	}
 	if len(added) > 0 {
 		added = added[1:]

@@ -64,6 +64,15 @@ func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Stream && in.Route != nil && in.Route.Op == OpBatch {
+		// The answers of a batch stand in one JSON body.
+		r.Stream = false
+		for _, path := range swarmsStreaming {
+			if doc.Get(path).Type == gjson.True {
+				r.Ledger.Note(path)
+			}
+		}
+	}
 	for i := range r.Turns {
 		if r.Turns[i].Role != RoleSystem {
 			return r, nil
@@ -71,6 +80,9 @@ func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	}
 	return nil, Invalid(At("task"), "'task' is required when there is no history.")
 }
+
+// swarmsStreaming are the places of a request that ask for a stream.
+var swarmsStreaming = [...]string{"stream", "agent_config.streaming_on"}
 
 // decodeSwarmsConfig reads agent_config.
 func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {

@@ -1,0 +1,276 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"github.com/dragoman-proxy/dragoman/translate"
+)
+
+// batchItem is one request of a batch: a call of its own, with an agent, a
+// backend's connection and a failure of its own. The client's connection, the
+// body and the access-log line are the batch's.
+type batchItem struct {
+	*call
+	asked  *buffer // what the agent is sent
+	answer *buffer
+	err    *translate.Error
+}
+
+// batch runs the requests of one body side by side and answers when all of them
+// have ended. It reads like serve: requests, agents, encoding, calls, answer.
+func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
+	face, ok := c.face.Face.(translate.BatchFace)
+	if !ok {
+		panic("BUG: " + c.face.Name + " has a route for batches that it cannot read")
+	}
+	bodies, e := face.SplitBatch(c.body.b)
+	if e != nil {
+		return e
+	}
+
+	// Requests, agents, encoding.
+	c.log.batch = &batchRecord{}
+	c.req = &translate.Request{Face: c.face} // it has the ledger of all items
+	items := make([]*batchItem, len(bodies))
+	defer func() {
+		for _, it := range items {
+			if it != nil {
+				it.drop()
+			}
+		}
+	}()
+	for i, body := range bodies {
+		items[i] = c.item()
+		items[i].try(func() *translate.Error { return items[i].prepare(body, ctx.Host()) })
+		c.note(i, items[i])
+	}
+	if e := c.strictBatch(items, asksStrict(ctx)); e != nil {
+		return e
+	}
+
+	// Calls.
+	if e := c.begin(ctx.Conn(), func() {
+		c.cancel.Cancel(errClientGone)
+		for _, it := range items {
+			it.cancel.Cancel(errClientGone)
+		}
+	}); e != nil {
+		return e
+	}
+	var running sync.WaitGroup
+	for i, it := range items {
+		if it.err == nil {
+			client := itemHead(&ctx.Request.Header, i)
+			running.Go(func() { it.try(func() *translate.Error { return it.run(client) }) })
+		}
+	}
+	running.Wait()
+	for i, it := range items {
+		c.account(i, it)
+	}
+	if cause := c.cancel.Err(); errors.Is(cause, errClientGone) {
+		return cutError(cause)
+	}
+
+	// Answer.
+	b := translate.Batch{Seed: c.seed, Now: time.Now(), Took: time.Since(c.start), Results: make([]translate.BatchResult, len(items))}
+	for i, it := range items {
+		b.Results[i] = it.result()
+	}
+	out := takeBuffer()
+	defer out.drop()
+	out.b = face.AppendBatch(out.b, &b)
+	c.whole(ctx, out.b)
+	return nil
+}
+
+// item makes the call of an item.
+func (c *call) item() *batchItem {
+	return &batchItem{
+		call:  &call{s: c.s, start: c.start, id: c.id, seed: newID(""), match: c.match, face: c.face, log: record{face: c.face.Name}},
+		asked: takeBuffer(), answer: takeBuffer(),
+	}
+}
+
+// prepare reads the item's request and makes of it what its agent is sent.
+func (it *batchItem) prepare(body, host []byte) *translate.Error {
+	if e := it.decode(&translate.Inbound{Route: &it.match.route.Route, ID: it.match.id, Body: body, Lazy: true}); e != nil {
+		return e
+	}
+	if e := it.choose(host); e != nil {
+		return e
+	}
+	return it.encode(it.asked)
+}
+
+// run calls the item's agent and waits for the whole of its answer.
+func (it *batchItem) run(client *fasthttp.RequestHeader) *translate.Error {
+	defer func() {
+		it.release()
+		if it.begun {
+			it.s.end(it.call)
+		}
+	}()
+	// Noted by itself, so that a Shutdown cuts it.
+	if e := it.begin(nil, nil); e != nil {
+		return e
+	}
+	if e := it.call.call(client, it.asked.b); e != nil {
+		return e
+	}
+	stream, e := it.open()
+	if e != nil {
+		return e
+	}
+	return it.await(it.answer, stream)
+}
+
+// try does a step of the item and keeps its failure, a panic too: the items
+// beside it go on.
+func (it *batchItem) try(step func() *translate.Error) {
+	defer func() {
+		if p := recover(); p != nil {
+			it.s.log.Error("panic", zap.String("request_id", it.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+			it.err = &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."}
+		}
+	}()
+	it.err = step()
+}
+
+// result is what the batch's answer says of the item.
+func (it *batchItem) result() translate.BatchResult {
+	r := translate.BatchResult{Request: it.req, Body: it.answer.b, Err: it.err}
+	if it.agent != nil {
+		r.Agent = &it.agent.tr
+	}
+	return r
+}
+
+func (it *batchItem) drop() {
+	it.asked.drop()
+	it.answer.drop()
+}
+
+// batchRecord is what the access log tells of a batch besides: its items, those
+// that failed, and the tokens of all. The names of the agents stand here, because
+// counters are kept by agent, and no list of them is one.
+type batchRecord struct {
+	items, failed    int
+	agents, backends string
+	usage            translate.Usage
+}
+
+// outcome is how a batch that was answered ended, in one word.
+func (b *batchRecord) outcome() string {
+	switch b.failed {
+	case 0:
+		return "completed"
+	case b.items:
+		return "failed"
+	}
+	return "incomplete"
+}
+
+// agents names the agent, or all those of a batch, and what they speak.
+func (r *record) agents() (names, backends string) {
+	if r.batch != nil {
+		return r.batch.agents, r.batch.backends
+	}
+	return r.agent, r.backend
+}
+
+// note takes over what the batch tells of an item before it runs: its agent, and
+// what could not be carried to it.
+func (c *call) note(i int, it *batchItem) {
+	if it.agent != nil {
+		c.log.batch.agents = addWord(c.log.batch.agents, it.agent.conf.Name)
+		c.log.batch.backends = addWord(c.log.batch.backends, it.agent.conf.Protocol)
+	}
+	if it.err == nil {
+		lose(&c.req.Ledger, i, &it.req.Ledger)
+		c.log.dropped = c.req.Ledger.Names()
+	}
+}
+
+// account counts an item that has ended, and takes over what the batch tells of
+// it.
+func (c *call) account(i int, it *batchItem) {
+	b := c.log.batch
+	b.items++
+	it.log.status, it.log.err = 200, it.err
+	if it.err != nil {
+		b.failed++
+		it.log.status = it.err.Status
+	}
+	c.s.meters.count(it.call, it.outcome())
+	lose(&c.req.Ledger, i, &it.losses)
+	c.log.bytesIn += it.log.bytesIn
+	if it.ans != nil {
+		u := it.ans.Usage()
+		b.usage.Input += max(u.Input, 0)
+		b.usage.Output += max(u.Output, 0)
+	}
+}
+
+// lose notes in all what item i has lost: [2].agent_config.role.
+func lose(all *translate.Ledger, i int, l *translate.Ledger) {
+	for _, name := range l.Names() {
+		sep := "."
+		if strings.HasPrefix(name, "[") {
+			sep = ""
+		}
+		all.Note("[" + strconv.Itoa(i) + "]" + sep + name)
+	}
+}
+
+// strictBatch refuses the whole batch before any of it runs if a request in it
+// would lose something where the configuration or the client forbids that.
+func (c *call) strictBatch(items []*batchItem, asked bool) *translate.Error {
+	var lost translate.Ledger
+	var agents string
+	for i, it := range items {
+		if it.err == nil && it.req.Ledger.Len() > 0 && (asked || it.agent.strict) {
+			lose(&lost, i, &it.req.Ledger)
+			agents = addWord(agents, it.agent.conf.Name+" (protocol "+it.agent.conf.Protocol+")")
+		}
+	}
+	if lost.Len() == 0 {
+		return nil
+	}
+	names := lost.Names()
+	return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "unsupported_parameter", Param: names[0],
+		Message: fmt.Sprintf("Nothing of the batch has run. These cannot be carried to %s: %s.", agents, strings.Join(names, ", "))}
+}
+
+// addWord adds a word to a list for people, once.
+func addWord(list, word string) string {
+	switch {
+	case list == "":
+		return word
+	case slices.Contains(strings.Split(list, ", "), word):
+		return list
+	}
+	return list + ", " + word
+}
+
+// itemHead copies the client's head for item i: fasthttp's is for one goroutine
+// only. An idempotency key is told apart from those of the other items, which a
+// backend would else take for the same request.
+func itemHead(client *fasthttp.RequestHeader, i int) *fasthttp.RequestHeader {
+	h := &fasthttp.RequestHeader{}
+	client.CopyTo(h)
+	if key := h.Peek("Idempotency-Key"); len(key) > 0 {
+		h.Set("Idempotency-Key", string(key)+"-"+strconv.Itoa(i))
+	}
+	return h
+}
