@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +45,17 @@ func readExpected(clients string) (*expected, error) {
 	}
 	e := &expected{}
 	return e, json.Unmarshal(b, e)
+}
+
+// readNames reads the names of all agents that the proxy has in front of it.
+func readNames(clients string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(clients, "..", "config.yaml"))
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^  - name: (\S+)$`).FindAllSubmatch(b, -1) {
+		names = append(names, string(m[1]))
+	}
+	slices.Sort(names)
+	return names, err
 }
 
 // t is one test. Its methods end the test when what they check does not hold.

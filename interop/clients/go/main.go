@@ -40,6 +40,7 @@ var (
 
 type suite struct {
 	*expected
+	names  []string // of all agents, in order
 	client openai.Client
 	tests  []test
 }
@@ -57,14 +58,19 @@ func main() {
 	clients := flag.String("clients", "clients", "the folder that holds expected.json")
 	flag.Parse()
 	e, err := readExpected(*clients)
+	var names []string
 	if err == nil {
-		s := &suite{expected: e, client: openai.NewClient(
+		names, err = readNames(*clients)
+	}
+	if err == nil {
+		s := &suite{expected: e, names: names, client: openai.NewClient(
 			option.WithBaseURL(proxyURL+"/v1"), option.WithAPIKey("sk-interop"), option.WithMaxRetries(0))}
 		s.chat()
 		s.responses()
 		s.tools()
 		s.failures()
 		s.time()
+		s.hard()
 		err = runAll("openai-go", s.tests)
 	}
 	if err != nil {
@@ -168,7 +174,7 @@ func (s *suite) chat() {
 		}
 		x.ok(pager.Err())
 		slices.Sort(ids)
-		x.equal(ids, []string{"chat", "cognipeer", "cycls", "cycls-broken", "cycls-plain", "cycls-real", "dead", "responses", "swarms", "ticos"})
+		x.equal(ids, s.names)
 	})
 }
 

@@ -1,12 +1,13 @@
 // The AI SDK with its provider for OpenAI, over both of its APIs.
 
 import { createOpenAI } from '@ai-sdk/openai';
-import { APICallError, generateText, isStepCount, streamText, tool } from 'ai';
+import { APICallError, NoObjectGeneratedError, Output, generateObject, generateText, isStepCount, streamObject, streamText, tool } from 'ai';
 import { z } from 'zod';
 import {
   AGENTS, ARGUMENTS, BEFORE, FAILING, PROMPT, PROXY, QUESTION, RESULT, WITH_TOOLS,
   answered, assert, closed, each, failing, failure, fresh, main, release, runs, test,
 } from './harness.mjs';
+import { ADA, BOTH, CALLED, HEARD, LOOKING, SCRIPTED, THOUGHT, skyOf } from './scripted.mjs';
 
 const openai = createOpenAI({ baseURL: `${PROXY}/v1`, apiKey: 'sk-interop' });
 
@@ -159,6 +160,124 @@ each('a client that leaves ends the agent: {}', FACES, async (face) => {
   const result = streamText({ ...common, model: model(face, 'cycls-real'), prompt: `hold ${name}`, abortSignal: leave.signal, onError() {} });
   for await (const part of result.fullStream) if (part.type === 'text-delta') leave.abort();
   await closed(name);
+});
+
+// --- what is hard: calls side by side, objects, citations, answers cut short ---
+
+const cells = FACES.flatMap((face) => SCRIPTED.map((agent) => `${face}, ${agent}`));
+const Person = z.object({ name: z.string(), age: z.int(), tags: z.array(z.string()) });
+const weathers = (called) => ({
+  get_weather: tool({ description: 'The weather of a city', inputSchema: z.object({ city: z.string(), unit: z.string() }), execute: async (args) => { called.push(args); return skyOf(args); } }),
+});
+
+each('streamText, two calls at once, to the last word: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  const called = [], order = [], inputs = {};
+  const result = streamText({ ...common, model: model(face, agent), prompt: BOTH, tools: weathers(called), stopWhen: isStepCount(3), onError() {} });
+  for await (const part of result.fullStream) {
+    if (part.type === 'error') throw part.error;
+    if (part.type === 'tool-input-delta') inputs[part.id] = (inputs[part.id] ?? '') + part.delta;
+    if (part.type !== order.at(-1) && !part.type.endsWith('-delta')) order.push(part.type);
+  }
+  assert.deepEqual(called, CALLED);
+  const steps = await result.steps;
+  assert.deepEqual(steps.map((s) => [s.text, s.finishReason]), [[LOOKING, 'tool-calls'], [HEARD, 'stop']]);
+  assert.deepEqual(steps[0].toolCalls.map((c) => c.input), CALLED);
+  assert.deepEqual(steps[0].toolCalls.map((c) => JSON.parse(inputs[c.toolCallId])), CALLED);
+  assert.deepEqual(steps[0].toolResults.map((r) => [r.toolCallId, r.output]), steps[0].toolCalls.map((c) => [c.toolCallId, skyOf(c.input)]));
+  assert.ok(order.indexOf('text-end') < order.indexOf('tool-call'), order.join());
+  if (face === 'responses') assert.equal(steps[0].reasoningText, THOUGHT);
+  for (const s of steps) assert.deepEqual([s.usage.inputTokens, s.usage.outputTokens, s.usage.totalTokens], [11, 7, 18]);
+});
+
+each('generateText, two calls at once, to the last word: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  const called = [];
+  const result = await generateText({ ...common, model: model(face, agent), prompt: BOTH, tools: weathers(called), stopWhen: isStepCount(3) });
+  assert.deepEqual(called, CALLED);
+  assert.equal(result.text, HEARD);
+  assert.deepEqual(result.steps.map((s) => s.finishReason), ['tool-calls', 'stop']);
+  if (face === 'responses') assert.equal(result.steps[0].reasoningText, THOUGHT);
+});
+
+each('a tool that must be called, by any and by its name: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  for (const toolChoice of ['required', { type: 'tool', toolName: 'get_weather' }]) {
+    const result = await generateText({ ...common, model: model(face, agent), prompt: 'Anything about Rome', tools: weathers([]), toolChoice });
+    assert.deepEqual(result.toolCalls.map((c) => c.input), [CALLED[1]]);
+  }
+  const { text, toolCalls } = await generateText({ ...common, model: model(face, agent), prompt: BOTH, tools: weathers([]), toolChoice: 'none' });
+  assert.deepEqual([text, toolCalls], [`You said: ${BOTH}`, []]);
+});
+
+each('generateObject and streamObject: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  const asked = { ...common, model: model(face, agent), prompt: 'Who is it?', schema: Person };
+  const whole = await generateObject(asked);
+  assert.deepEqual([whole.object, whole.finishReason], [ADA, 'stop']);
+  const stream = streamObject({ ...asked, onError() {} });
+  const partial = [];
+  for await (const p of stream.partialObjectStream) partial.push(p);
+  assert.deepEqual(partial.at(-1), ADA);
+  assert.ok(partial.length > 1);
+  assert.deepEqual(await stream.object, ADA);
+  const { output } = await generateText({ ...common, model: model(face, agent), prompt: 'Who is it?', output: Output.object({ schema: Person }) });
+  assert.deepEqual(output, ADA);
+});
+
+each('an object of an agent that has none: {}', FACES, async (face) => {
+  const e = await failure(() => generateObject({ ...common, model: model(face, 'cycls-real'), prompt: 'Who is it?', schema: Person }));
+  assert.ok(APICallError.isInstance(e), String(e));
+  assert.equal(e.statusCode, 400);
+});
+
+each('answers cut short, and objects: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  for (const [word, text, finish] of [['length', 'This is cut ', 'length'], ['filter', 'This is filtered ', 'content-filter'], ['thought', '', 'length']]) {
+    const whole = await generateText({ ...common, model: model(face, agent), prompt: word });
+    assert.deepEqual([whole.text, whole.finishReason], [text, finish]);
+    const stream = streamText({ ...common, model: model(face, agent), prompt: word, onError() {} });
+    assert.deepEqual([await stream.text, await stream.finishReason], [text, finish]);
+  }
+  const e = await failure(() => generateObject({ ...common, model: model(face, agent), prompt: 'length', schema: Person }));
+  assert.ok(NoObjectGeneratedError.isInstance(e), String(e));
+  assert.equal(e.finishReason, 'length');
+});
+
+each('citations are sources: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  const want = [['url', 'https://example.com/a?b=1&c=“é”', 'Hère']];
+  const seen = (sources) => sources.map((s) => [s.sourceType, s.url, s.title]);
+  const whole = await generateText({ ...common, model: model(face, agent), prompt: 'cite' });
+  assert.deepEqual([whole.text, seen(whole.sources)], ['See here.', want]);
+  const stream = streamText({ ...common, model: model(face, agent), prompt: 'cite', onError() {} });
+  assert.deepEqual([await stream.text, seen(await stream.sources)], ['See here.', want]);
+});
+
+each('a stream that fails or breaks off in its middle: {}', cells, async (pair) => {
+  const [face, agent] = split(pair);
+  for (const prompt of ['fail', 'cut', 'fail at once']) {
+    const result = streamText({ ...common, model: model(face, agent), prompt, onError() {} });
+    let text = '', error, finish;
+    for await (const part of result.fullStream) {
+      if (part.type === 'text-delta') text += part.text;
+      if (part.type === 'error') error = part.error;
+      if (part.type === 'finish') finish = part.finishReason;
+    }
+    assert.equal(text, BEFORE, prompt);
+    assert.ok(error, prompt);
+    assert.ok(finish === undefined || finish === 'error', finish);
+  }
+});
+
+// With store (which is its default) the SDK refers to its earlier output by item_reference, as if it were kept. Nothing
+// is kept until there are conversations: that is told, not guessed.
+test('responses: what was said before, referred to by its id, is a 400 that names it', async () => {
+  const stored = { ...common, providerOptions: { openai: { store: true } } };
+  const e = await failure(() => generateText({ ...stored, model: model('responses', 'chat'), prompt: QUESTION, tools: toolkit([]), stopWhen: isStepCount(2) }));
+  assert.ok(APICallError.isInstance(e), String(e));
+  assert.equal(e.statusCode, 400);
+  assert.ok(e.responseBody.includes('"param":"input['), e.responseBody);
 });
 
 await main('ai-sdk');

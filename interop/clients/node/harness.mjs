@@ -13,6 +13,9 @@ const expected = JSON.parse(readFileSync(new URL('../expected.json', import.meta
 export const PROMPT = expected.prompt;
 export const AGENTS = expected.agents;
 
+// All that the proxy has in front of it.
+export const NAMES = [...readFileSync(new URL('../../config.yaml', import.meta.url), 'utf8').matchAll(/^  - name: (\S+)$/gm)].map((m) => m[1]).sort();
+
 // What takes longer hangs, and that is a failure.
 export const PATIENCE = 60_000;
 

@@ -3,7 +3,7 @@
 
 import OpenAI from 'openai';
 import {
-  AGENTS, ARGUMENTS, BEFORE, FAILING, PATIENCE, PROMPT, PROXY, QUESTION, RESULT, WEATHER, WITH_TOOLS,
+  AGENTS, ARGUMENTS, BEFORE, FAILING, NAMES, PATIENCE, PROMPT, PROXY, QUESTION, RESULT, WEATHER, WITH_TOOLS,
   answered, assert, closed, each, failing, failure, fresh, main, release, runs, test,
 } from './harness.mjs';
 
@@ -239,7 +239,7 @@ test('an unknown model, a dead agent, a refusal, a field that cannot be', async 
 test('models.list() names every agent', async () => {
   const ids = [];
   for await (const m of client.models.list()) ids.push(m.id);
-  assert.deepEqual(ids.sort(), ['chat', 'cognipeer', 'cycls', 'cycls-broken', 'cycls-plain', 'cycls-real', 'dead', 'responses', 'swarms', 'ticos']);
+  assert.deepEqual(ids.sort(), NAMES);
 });
 
 test('a request id of the client\'s own comes back', async () => {
@@ -287,4 +287,5 @@ test('a client that leaves ends the agent', async () => {
   await closed(other);
 });
 
+await import('./openai-helpers.mjs');
 await main('openai-node');

@@ -8,6 +8,7 @@
 
 import json
 import os
+import re
 import sys
 import traceback
 import uuid
@@ -23,6 +24,9 @@ BROKEN = os.environ["CYCLS_BROKEN_URL"]
 _expected = json.loads((Path(__file__).parent.parent / "expected.json").read_text())
 PROMPT = _expected["prompt"]
 AGENTS = _expected["agents"]
+
+# All that the proxy has in front of it.
+NAMES = set(re.findall(r"^  - name: (\S+)$", (Path(__file__).parent.parent.parent / "config.yaml").read_text(), re.MULTILINE))
 
 # No client waits longer than this for the next byte: what hangs is a failure.
 PATIENCE = 30.0

@@ -8,7 +8,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types import CompletionUsage
 from openai.types.responses import ResponseUsage
 
-from harness import AGENTS, PATIENCE, PROMPT, PROXY, check, closed, each, equal, fresh, main, raises, release, runs, test
+from harness import AGENTS, NAMES, PATIENCE, PROMPT, PROXY, check, closed, each, equal, fresh, main, raises, release, runs, test
 
 client = OpenAI(base_url=f"{PROXY}/v1", api_key="sk-interop", timeout=PATIENCE, max_retries=0)
 
@@ -369,7 +369,7 @@ def _():
 @test("models.list() names every agent")
 def _():
     models = list(client.models.list())
-    equal({m.id for m in models}, {"cycls-real", "cycls-broken", "cycls-plain", "dead", "chat", "responses", "cognipeer", "ticos", "swarms", "cycls"})
+    equal({m.id for m in models}, NAMES)
     check(all(m.object == "model" and isinstance(m.created, int) and m.owned_by for m in models), models)
 
 
@@ -604,4 +604,6 @@ def _():
 
 
 if __name__ == "__main__":
+    import openai_helpers  # noqa: F401  more tests of the same client
+
     main("openai-python")
