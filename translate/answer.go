@@ -39,6 +39,16 @@ type Answer struct {
 	out      []byte
 	tap      Tap
 	through  bool
+	halfEnd  bool    // the last frame ended in a carriage return, to which a line feed may belong
+	tapped   *Setup  // the decoder's own while the answer passes through
+	spells   bool    // the backend may send a letter an event
+	gathers  bool    // Gather was called
+	gather   *gather // nil: deltas go out as they come
+
+	detect   Detector // nil: the stream is made of frames
+	framing  framing
+	head     []byte // the beginning of a stream while its framing is not known
+	detected bool   // it is known whether the stream may pass through
 
 	started bool
 	ended   bool
@@ -53,23 +63,75 @@ type Answer struct {
 func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 	face := s.Request.Face
 	a := &Answer{
-		setup: s, protocol: face, dec: b.NewDecoder(s), usage: NoUsage(),
+		setup: s, protocol: face, usage: NoUsage(),
 		through: b == face && wantStream == gotStream,
-		tap:     Tap{Seq: -1},
+		tap:     Tap{Seq: -1, Request: s.Request}, spells: b.Spells,
 	}
 	a.reader.Max = MaxFrame
+	if a.through {
+		// The client gets whatever the decoder has no words for.
+		tapped := *s
+		tapped.Ledger = &Ledger{}
+		a.tapped = &tapped
+		a.dec = b.NewDecoder(&tapped)
+	} else {
+		a.dec = b.NewDecoder(s)
+	}
+	if a.detect, _ = a.dec.(Detector); a.detect != nil {
+		a.framing = framingUnknown
+	}
 	switch {
 	case a.through:
 		a.filter, _ = a.dec.(FrameFilter)
 	case wantStream:
-		a.enc = face.NewEncoder(s)
-		a.next = stages(s, face, (*encodeSink)(a))
+		a.translate()
 	default:
 		a.fold = NewFold()
 		a.next = stages(s, face, a.fold)
 	}
 	return a
 }
+
+// translate sets up what makes a stream for the client of the events.
+func (a *Answer) translate() {
+	a.enc = a.protocol.NewEncoder(a.setup)
+	a.next = stages(a.setup, a.protocol, (*encodeSink)(a))
+	if a.gathers && a.spells {
+		a.gather = &gather{next: a.next, index: -1}
+		a.next = a.gather
+	}
+}
+
+// Detector is implemented by a Decoder whose backends come in versions that
+// speak differently: some stream without frames, some in words that today's
+// clients of the protocol do not know. What such a backend says is translated
+// for those clients too.
+type Detector interface {
+	// Framed reports whether a stream that begins with head is made of frames.
+	// While known is false more of it is needed; end says that there is no more.
+	Framed(head []byte, end bool) (framed, known bool)
+	// Native reports whether a stream can pass through. It is asked before each
+	// frame is decoded until it is known.
+	Native(f *sse.Frame) (native, known bool)
+	// Text decodes the next bytes of a stream without frames; p is not kept.
+	Text(p []byte, out Sink)
+}
+
+// Teller is implemented by a Decoder that may hold a failure back until the end
+// of the stream.
+type Teller interface {
+	// Told reports that the failure which End emitted stands in the frames that
+	// came before.
+	Told() bool
+}
+
+type framing uint8
+
+const (
+	framed framing = iota
+	unframed
+	framingUnknown
+)
 
 // stages puts before the last sink what the face needs: rendering, then the
 // serial stage.
@@ -150,6 +212,59 @@ func (a *Answer) Feed(dst, p []byte) []byte {
 		return dst
 	}
 	a.out = dst
+	switch a.framing {
+	case framed:
+		a.frames(p)
+	case unframed:
+		a.detect.Text(p, a.sink())
+	default:
+		a.begin(p, false)
+	}
+	if a.gather != nil {
+		a.gather.read()
+	}
+	dst, a.out = a.out, nil
+	return dst
+}
+
+// begin takes the beginning of a stream of which it is not known whether it is
+// made of frames. What arrives is kept only as long as that takes.
+func (a *Answer) begin(p []byte, end bool) {
+	if len(a.head) > 0 {
+		a.head = append(a.head, p...)
+		p = a.head
+	}
+	isFramed, known := a.detect.Framed(p, end)
+	if !known {
+		if len(a.head) == 0 {
+			a.head = append(a.head, p...)
+		}
+		return
+	}
+	a.head = nil
+	if isFramed {
+		a.framing = framed
+		a.frames(p)
+		return
+	}
+	a.framing = unframed
+	if a.through {
+		a.leave()
+	}
+	if len(p) > 0 {
+		a.detect.Text(p, a.sink())
+	}
+}
+
+// leave ends the passing through of an answer that turns out to need
+// translation. Nothing of it has been sent but comments.
+func (a *Answer) leave() {
+	a.through, a.filter = false, nil
+	a.tapped.Ledger = a.setup.Ledger
+	a.translate()
+}
+
+func (a *Answer) frames(p []byte) {
 	a.reader.Feed(p)
 	for {
 		var ok bool
@@ -161,11 +276,15 @@ func (a *Answer) Feed(dst, p []byte) []byte {
 	if err := a.reader.Err(); err != nil {
 		a.breakOff(Unreadable(err))
 	}
-	dst, a.out = a.out, nil
-	return dst
 }
 
 func (a *Answer) frame(f *sse.Frame) {
+	if a.through && a.detect != nil && !a.detected {
+		var native bool
+		if native, a.detected = a.detect.Native(f); a.detected && !native {
+			a.leave()
+		}
+	}
 	if !a.through {
 		if !a.ended {
 			a.dec.Frame(f, a.sink())
@@ -183,6 +302,7 @@ func (a *Answer) frame(f *sse.Frame) {
 	}
 	if a.filter == nil || a.filter.Keep(f) {
 		a.out = append(a.out, f.Raw...)
+		a.halfEnd = len(f.Raw) > 0 && f.Raw[len(f.Raw)-1] == '\r'
 	}
 }
 
@@ -201,6 +321,9 @@ func (a *Answer) appendFailure() {
 	if s, ok := a.dec.(Sequencer); ok {
 		a.tap.Seq = s.LastSeq()
 	}
+	if t, ok := a.dec.(Teller); ok {
+		a.tap.Told = t.Told()
+	}
 	a.out = a.protocol.AppendFailure(a.out, a.err, &a.tap)
 }
 
@@ -209,6 +332,9 @@ func (a *Answer) appendFailure() {
 // now.
 func (a *Answer) End(dst []byte, cause *Error) []byte {
 	a.out = dst
+	if cause == nil && a.framing == framingUnknown {
+		a.begin(nil, true)
+	}
 	if cause == nil && a.reader.Err() == nil {
 		// A last frame may lack its blank line. After a cut it is not whole.
 		var ok bool
@@ -219,6 +345,8 @@ func (a *Answer) End(dst []byte, cause *Error) []byte {
 				// The client's parser needs the blank line.
 				a.out = append(a.out, "\n\n"...)
 			}
+		} else if a.halfEnd && a.reader.Pending() == 1 {
+			a.out = append(a.out, '\n')
 		}
 	}
 	if !a.ended {
@@ -299,5 +427,40 @@ func (a *Answer) Usage() Usage { return a.usage }
 // Reason is why the answer ended; it counts only if Ended and Err is nil.
 func (a *Answer) Reason() FinishReason { return a.reason }
 
-// PassedThrough reports whether the bytes go through untouched.
+// PassedThrough reports whether the bytes go through untouched, as far as is
+// known: an answer may still turn out to need translation while nothing but
+// comments has been fed.
 func (a *Answer) PassedThrough() bool { return a.through }
+
+// Gather has the letters of an agent that spells its answer out, an event a
+// letter, gathered where the answer is translated into a stream: those of one
+// Feed become one delta, and with Hold more. It is called before the first Feed.
+func (a *Answer) Gather() {
+	if a.gathers = true; a.enc != nil {
+		a.translate()
+	}
+}
+
+// Hold says whether the next Feed may keep letters back that follow letters. The
+// caller, who has the clock, allows it for a moment after something went out,
+// and flushes what was kept when that has passed. Anything but a letter, and the
+// end, takes what was kept along.
+func (a *Answer) Hold(hold bool) {
+	if a.gather != nil {
+		a.gather.hold = hold
+	}
+}
+
+// Held reports that something is kept back.
+func (a *Answer) Held() bool { return a.gather != nil && len(a.gather.buf) > 0 }
+
+// Flush appends what is kept back.
+func (a *Answer) Flush(dst []byte) []byte {
+	if !a.Held() {
+		return dst
+	}
+	a.out = dst
+	a.gather.flush()
+	dst, a.out = a.out, nil
+	return dst
+}

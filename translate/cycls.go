@@ -10,7 +10,10 @@ import (
 // Cycls streams typed components: one JSON object an event, {"type": T, …},
 // and data: [DONE] at the end. Consecutive components of one type are pieces
 // of one. The package's versions differ in paths and in details; where they do,
-// the comments below say which version does what (.140 is cycls 0.0.2.140).
+// the comments below say which version does what (.140 is cycls 0.0.2.140). The
+// server is copied into each agent's image, so that all versions are in the
+// field; what the older ones stream instead of typed components is in
+// cycls_era.go.
 //
 // As a face we send no chat_id, although the server sends one from .127 on: its
 // web client keeps the id, sends ?id= with only the newest message the next
@@ -38,8 +41,14 @@ var cyclsProtocol = Protocol{
 		OneReasoning: true,
 	},
 	AsksStream: StreamAlways,
+	Spells:     true,
 	Query:      cyclsQuery,
 	Options: []Option{
+		{Name: "era", Values: []string{"auto", "typed", "array", "text", "chat"}, Default: "auto",
+			Doc: "What the agent's version of cycls streams. typed: components, {\"type\": …} (0.0.2.65 and newer). array: [\"+\", name, …] (.63 and .64). " +
+				"text: plain text without events (.30 to .62, and POST / up to .115); a clean end is then success, because that protocol has no end of its own. " +
+				"chat: the chunks of /chat/completions, for which path must be set. auto tells by the first bytes, and takes an answer of text that begins " +
+				"like an event stream (data:, event:, id:, retry: or a colon) for one."},
 		{Name: "public_url",
 			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
 	},
@@ -73,8 +82,12 @@ func (cyclsCodec) AppendError(dst []byte, e *Error) []byte {
 }
 
 // AppendFailure implements Face. What the client got last is not known here:
-// the separator keeps the callout from being merged into one before it.
+// the separator keeps the callout from being merged into one before it. A callout
+// of the agent's own server that the client has seen is not repeated.
 func (cyclsCodec) AppendFailure(dst []byte, e *Error, t *Tap) []byte {
+	if t != nil && t.Told {
+		return append(dst, cyclsDone...)
+	}
 	dst = append(dst, cyclsSeparator...)
 	id := ""
 	if t != nil {
@@ -174,6 +187,7 @@ const (
 	cyData
 	cyTool
 	cyArgs
+	cyContent
 	cyChatID
 	cySessionID
 
@@ -242,6 +256,8 @@ func cyclsFieldOf(key []byte) cyclsField {
 		return cyTool
 	case "args":
 		return cyArgs
+	case "content":
+		return cyContent
 	case "chat_id":
 		return cyChatID
 	case "session_id":

@@ -30,6 +30,9 @@ func (cyclsCodec) AppendAnswer(dst []byte, s *Setup, f *Fold) []byte {
 				s.Ledger.Note("annotations")
 			}
 		}
+		if len(b.Logprobs) > 2 { // more than []
+			s.Ledger.Note("logprobs")
+		}
 	})
 	f.Each(func(m *FoldMessage, b FoldBlock) { w.block(m, b) })
 	w.closeText()

@@ -11,9 +11,9 @@ import (
 	"github.com/dragoman-proxy/dragoman/internal/sse"
 )
 
-// cyclsDecoder reads an answer: typed components (.65 and newer), the same in
-// the stored form that our own face gives as JSON. It merges what the vendor's
-// web client merges, consecutive components of one type, and keeps apart what
+// cyclsDecoder reads an answer: typed components (.65 and newer), what the older
+// eras streamed (cycls_era.go), and the stored form that our own face gives as
+// JSON. It merges what the vendor's web client merges, consecutive components of one type, and keeps apart what
 // that client mixes up: a second table, a callout with a style of its own, code
 // in another language.
 type cyclsDecoder struct {
@@ -28,7 +28,12 @@ type cyclsDecoder struct {
 	block Block
 	next  int // index of the next block
 
+	era   cyclsEra
+	named []byte // the array era's open component
+	tail  []byte // the text era's code point of which a part has come
+
 	started, ended bool
+	told           bool // the failure was held back until the end
 	clientCalls    bool // a call went out that is the client's to run
 
 	// The block that further components of its type continue.
@@ -48,22 +53,26 @@ type cyclsSlot struct {
 	b    []byte
 }
 
-// cyclsHeld is an error callout that is a failure if the stream ends now.
+// cyclsHeld is a component in the words of the server's own error: a failure if
+// the stream ends now, else the agent's.
 type cyclsHeld struct {
 	held               bool
+	typ                BlockType // callout; text or reasoning in some versions
 	text, style, title []byte
 }
 
 // NewDecoder implements Backend.
 func (cyclsCodec) NewDecoder(s *Setup) Decoder {
-	d := &cyclsDecoder{s: s}
+	d := &cyclsDecoder{s: s, era: cyclsEraOf(s.Agent)}
 	d.delta.Kind = EventBlockDelta
 	return d
 }
 
 var (
 	errCyclsJSON   = errors.New("cycls: an event is not JSON")
-	errCyclsArray  = errors.New("cycls: an event is an array: the array protocol of 0.0.2.63 and .64 is not spoken")
+	errCyclsArray  = errors.New("cycls: an event is an array, but the stream did not begin in the array protocol of 0.0.2.63 and .64")
+	errCyclsOp     = errors.New("cycls: an event is not one of the array protocol of 0.0.2.63 and .64")
+	errCyclsChunk  = errors.New("cycls: an event is not a chunk of /chat/completions")
 	errCyclsObject = errors.New("cycls: an event is not an object")
 	errCyclsAnswer = errors.New("cycls: the answer has no parts")
 )
@@ -88,19 +97,35 @@ func (d *cyclsDecoder) Frame(f *sse.Frame, out Sink) {
 		d.finish(out)
 		return
 	}
-	if !d.plain(data, out) {
-		d.component(data, out)
+	if d.era == eraAuto {
+		d.era = d.sniff(data)
+	}
+	switch d.era {
+	case eraArray:
+		d.retry(d.operation, data, out)
+	case eraChat:
+		if !d.plainChunk(data, out) {
+			d.retry(d.chunk, data, out)
+		}
+	default:
+		if !d.plain(data, out) {
+			d.component(data, out)
+		}
 	}
 }
 
-// End implements Decoder. [DONE] has always ended what is whole: before .127
-// an agent's exception breaks the body off, from .141 on a body may end
-// cleanly with events missing.
+// End implements Decoder. [DONE] has always ended what is whole, in every era
+// that has events: before .127 an agent's exception breaks the body off (but
+// for .89 and .90), from .141 on a body may end cleanly with events missing. Text
+// without events has no end but the body's.
 func (d *cyclsDecoder) End(cause *Error, out Sink) {
 	switch {
 	case d.ended:
 	case d.held.held:
+		d.told = true
 		d.failInBand(out)
+	case d.era == eraText && cause == nil:
+		d.endText(out)
 	case cause != nil:
 		d.fail(cause, out)
 	default:
@@ -252,20 +277,33 @@ func (d *cyclsDecoder) plain(data []byte, out Sink) bool {
 		return false
 	}
 	d.text = text
+	if typ == BlockReasoning && cyclsThinkingError(text) {
+		return false
+	}
 	d.say(out, typ, cyclsValid(text))
 	return true
 }
 
-func (d *cyclsDecoder) component(data []byte, out Sink) {
-	err := d.read(data)
+func (d *cyclsDecoder) component(data []byte, out Sink) { d.retry(d.typed, data, out) }
+
+// retry decodes an event, once more without the numbers that are no JSON if it
+// has such.
+func (d *cyclsDecoder) retry(decode func(data []byte, out Sink) error, data []byte, out Sink) {
+	err := decode(data, out)
 	if err != nil {
 		if data = cyclsWithoutNaN(data); data != nil {
-			err = d.read(data)
+			err = decode(data, out)
 		}
 	}
 	if err != nil {
 		d.fail(Unreadable(err), out)
-		return
+	}
+}
+
+// typed decodes a component.
+func (d *cyclsDecoder) typed(data []byte, out Sink) error {
+	if err := d.read(data); err != nil {
+		return err
 	}
 	kind := d.fields[cyType]
 	if !d.has(cyType) || kind.kind != jsonx.String {
@@ -282,14 +320,24 @@ func (d *cyclsDecoder) component(data []byte, out Sink) {
 		switch string(kind.b) {
 		case "chat_id", "session_id":
 			d.start(out, viewString(handle))
-			return
+			return nil
 		}
 		d.start(out, "")
 	}
-	if d.held.held && string(kind.b) != "ping" {
+	if d.era == eraChat && cyclsIsNamed(kind.b, d.str(cyName)) { // .63 and .64
+		d.unname(d.str(cyName))
+		kind.b = d.str(cyName)
+	}
+	d.dispatch(kind.b, data, out)
+	return nil
+}
+
+// dispatch decodes the component that was read; data is all of it.
+func (d *cyclsDecoder) dispatch(kind, data []byte, out Sink) {
+	if d.held.held && string(kind) != "ping" {
 		d.release(out)
 	}
-	switch string(kind.b) {
+	switch string(kind) {
 	case "text":
 		d.words(out, BlockText, cyText, data)
 	case "thinking":
@@ -318,7 +366,7 @@ func (d *cyclsDecoder) component(data []byte, out Sink) {
 		// Metadata. It comes first or not at all: a run that overflows the
 		// server's queue loses its first events.
 	default:
-		d.data(out, kind.b, data)
+		d.data(out, kind, data)
 	}
 }
 
@@ -398,7 +446,12 @@ func (d *cyclsDecoder) words(out Sink, t BlockType, f cyclsField, data []byte) {
 		d.data(out, []byte(t.String()), data)
 		return
 	}
-	d.say(out, t, d.value(f))
+	text := d.value(f)
+	if t == BlockReasoning && d.era != eraArray && cyclsThinkingError(text) {
+		d.hold(t, text, nil, nil)
+		return
+	}
+	d.say(out, t, text)
 }
 
 func (d *cyclsDecoder) code(out Sink, data []byte) {
@@ -491,16 +544,25 @@ func (d *cyclsDecoder) callout(out Sink, data []byte) {
 		d.data(out, []byte("callout"), data)
 		return
 	}
-	if d.serverError(text, style) {
-		h := &d.held
-		h.held = true
-		h.text = append(h.text[:0], text...)
-		h.style = append(h.style[:0], style...)
-		h.title = append(h.title[:0], title...)
+	if d.era != eraArray && d.serverError(text, style) { // an error breaks that one off
+		d.hold(BlockCallout, text, style, title)
 		return
 	}
 	d.appendCallout(out, text, style, title)
 }
+
+// hold keeps back what may be the server's error until it is known whether
+// anything follows.
+func (d *cyclsDecoder) hold(t BlockType, text, style, title []byte) {
+	h := &d.held
+	h.held, h.typ = true, t
+	h.text = append(h.text[:0], text...)
+	h.style = append(h.style[:0], style...)
+	h.title = append(h.title[:0], title...)
+}
+
+// Told implements Teller.
+func (d *cyclsDecoder) Told() bool { return d.told }
 
 // serverError tells the server's error callout from an agent's own: from .145
 // on it has an error_id, before that only its wording.
@@ -517,10 +579,14 @@ func (d *cyclsDecoder) appendCallout(out Sink, text, style, title []byte) {
 	d.emit(out, d.openAt, text)
 }
 
-// release lets an error callout pass as content: something came after it.
+// release lets what was held pass as content: something came after it.
 func (d *cyclsDecoder) release(out Sink) {
 	d.held.held = false
-	d.appendCallout(out, d.held.text, d.held.style, d.held.title)
+	if d.held.typ == BlockCallout {
+		d.appendCallout(out, d.held.text, d.held.style, d.held.title)
+		return
+	}
+	d.say(out, d.held.typ, d.held.text)
 }
 
 func (d *cyclsDecoder) image(out Sink, data []byte) {
@@ -591,7 +657,7 @@ func (d *cyclsDecoder) finish(out Sink) {
 }
 
 func (d *cyclsDecoder) failInBand(out Sink) {
-	d.fail(InBand(0, "", string(d.held.text)), out)
+	d.fail(InBand(0, "", string(cyclsErrorText(d.held.text))), out)
 }
 
 func (d *cyclsDecoder) fail(err *Error, out Sink) {

@@ -28,6 +28,7 @@ type cyclsEncoder struct {
 
 	last BlockType // type of the component written last
 	any  bool      // there was one
+	data []byte    // the type of a component of the agent's own written last
 	msg  int       // ordinals of the text or reasoning written last
 	part int
 
@@ -46,6 +47,7 @@ type cyclsEncoder struct {
 
 	isError bool
 	custom  bool
+	logp    bool   // the loss of logprobs is noted
 	headers []byte // of a table, not yet written
 	noHead  bool
 }
@@ -119,6 +121,8 @@ func (c *cyclsEncoder) start(dst []byte, e *Event) []byte {
 	case BlockImage:
 		return c.image(dst, b)
 	case BlockStatus:
+		// Some clients show the last event, others join them.
+		c.gather = true
 		c.pre = append(c.pre, `data: {"type": "status", "status": "`...)
 		c.post = append(c.post, cyclsPost...)
 	case BlockStep:
@@ -205,6 +209,10 @@ func (c *cyclsEncoder) delta(dst []byte, e *Event) []byte {
 			data = data[c.sent:]
 		}
 	}
+	if len(e.Logprobs) > 2 && !c.logp { // more than []
+		c.logp = true
+		c.s.Ledger.Note("logprobs")
+	}
 	if c.gather {
 		c.buf = append(c.buf, data...)
 		return dst
@@ -221,7 +229,7 @@ func (c *cyclsEncoder) delta(dst []byte, e *Event) []byte {
 		case BlockText, BlockReasoning:
 			c.wrote(c.block)
 			c.msg, c.part = c.newMsg, c.newPart
-		case BlockCode, BlockStatus:
+		case BlockCode:
 			dst = c.apart(dst, c.block)
 		default:
 			c.wrote(BlockText)
@@ -328,8 +336,13 @@ func (c *cyclsEncoder) end(dst []byte, status EndStatus) []byte {
 	}
 	c.gather = false
 	switch c.block {
+	case BlockStatus:
+		if len(c.buf) == 0 {
+			return dst
+		}
+		fallthrough
 	case BlockCallout:
-		dst = c.apart(dst, BlockCallout)
+		dst = c.apart(dst, c.block)
 		dst = append(dst, c.pre...)
 		dst = jsonx.AppendEscaped(dst, c.buf)
 		dst = append(dst, c.post...)
@@ -363,8 +376,17 @@ func (c *cyclsEncoder) end(dst []byte, status EndStatus) []byte {
 		dst = append(dst, "}\n\n"...)
 		c.wrote(BlockStep)
 	case BlockData:
+		at := len(dst)
 		dst = append(dst, "data: "...)
 		dst = appendCyclsData(dst, viewString(c.pre), viewString(c.buf), ", ", ": ")
+		typ, text := cyclsOwnText(dst[at+len("data: "):])
+		merged := c.any && c.last == BlockData && string(c.data) == typ && !text
+		c.data = append(c.data[:0], typ...) // typ is a view of dst
+		if merged {
+			dst = append(dst, cyclsSeparator...)
+			copy(dst[at+len(cyclsSeparator):], dst[at:])
+			copy(dst[at:], cyclsSeparator)
+		}
 		dst = append(dst, "\n\n"...)
 		c.wrote(BlockData)
 	}
@@ -414,8 +436,21 @@ func appendCyclsData(dst []byte, name, data, comma, colon string) []byte {
 	return append(dst, '}')
 }
 
+// cyclsOwnText is a component's type, and whether the member called like it is a
+// text: of such the client appends the next one to the last, as the agent knew,
+// of others it made nonsense up to .146, or lost the second.
+func cyclsOwnText(component []byte) (typ string, text bool) {
+	doc := gjson.Parse(viewString(component))
+	typ = doc.Get("type").Str
+	doc.ForEach(func(k, v gjson.Result) bool {
+		text = text || k.Str == typ && v.Type == gjson.String
+		return !text
+	})
+	return typ, text
+}
+
 func (c *cyclsEncoder) fail(dst []byte, err *Error) []byte {
-	if c.gather && c.block == BlockCallout && len(c.buf) > 0 {
+	if c.gather && (c.block == BlockCallout || c.block == BlockStatus) && len(c.buf) > 0 {
 		dst = c.end(dst, StatusFailed) // what the agent said before it failed
 	}
 	c.gather = false

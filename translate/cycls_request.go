@@ -173,6 +173,25 @@ func (d *cyclsRequest) message(m gjson.Result, at Path) {
 	if len(t.Blocks) == 0 {
 		t.Blocks = []Block{{Type: BlockText, Path: at.Sub("content", -1)}}
 	}
+	if t.Role != RoleAssistant {
+		// Uploads are paths in the agent's workspace, which nobody else can read.
+		for i := range t.Blocks {
+			b := &t.Blocks[i]
+			b.Essential = b.Essential || (b.Type == BlockImage || b.Type == BlockFile) && isRelative(b.URL)
+		}
+	}
+	for i := range t.Blocks {
+		// What a user says of his image nobody else has a place for; what an agent
+		// says of its own is written out.
+		if b := &t.Blocks[i]; b.Type == BlockImage && t.Role != RoleAssistant {
+			if b.Alt != "" {
+				d.r.Ledger.Drop(b.Path.In("alt"))
+			}
+			if b.Caption != "" {
+				d.r.Ledger.Drop(b.Path.In("caption"))
+			}
+		}
+	}
 	if t.Role == RoleTool {
 		if callID.Str == "" {
 			d.fail(at.In("tool_call_id"), "is required in a tool's message")
@@ -252,6 +271,15 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 	})
 	b = Block{Path: at}
 	typ := f[cyType]
+	if name := f[cyName]; cyclsIsNamed(viewBytes(typ.Str), viewBytes(name.Str)) { // .63 and .64
+		if own := cyclsFieldOf(viewBytes(name.Str)); f[cyContent].Exists() {
+			f[own] = f[cyContent]
+		}
+		if name.Str == "callout" {
+			f[cyStyle] = typ
+		}
+		typ = name
+	}
 	switch typ.Str {
 	case "text":
 		b.Type, b.Text = BlockText, f[cyText].String()
@@ -283,6 +311,7 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 		b.URL = firstOf(f[cyImage].Str, f[cySrc].Str)
 		if u := f[cyImageURL]; b.URL == "" && u.IsObject() { // OpenAI's form
 			b.URL, b.Detail = u.Get("url").Str, u.Get("detail").String()
+			b.Inner = "image_url"
 		} else if b.URL == "" {
 			b.URL = u.Str
 		}
@@ -482,6 +511,9 @@ func (w *cyclsMessages) turn(t *Turn) *Error {
 	if t.Name != "" {
 		w.r.Ledger.Drop(t.Path.In("name"))
 	}
+	if t.Author != "" { // the name of another agent, which stood in its role
+		w.r.Ledger.Drop(t.Path.In("role"))
+	}
 	kept := len(t.Blocks) == 0
 	for i := range t.Blocks {
 		ok, err := w.block(&t.Blocks[i], t.Role == RoleAssistant)
@@ -628,10 +660,10 @@ func (w *cyclsMessages) address(b *Block, typ string) *Error {
 		return Unsupported(b.Path, w.a, cyclsProtocol.Title)
 	}
 	if b.Detail != "" && b.Detail != "auto" {
-		w.r.Ledger.Drop(b.Path.In("detail"))
+		w.r.Ledger.Drop(b.At("detail"))
 	}
 	if b.Type == BlockFile && b.Name != "" {
-		w.r.Ledger.Drop(b.Path.In("name"))
+		w.r.Ledger.Drop(b.At("filename"))
 	}
 	w.flush()
 	w.element(typ, typ, viewBytes(where))

@@ -272,7 +272,7 @@ func TestCyclsEncodeRequest(t *testing.T) {
 		{Type: BlockImage, Data: "AA==", Detail: "low", Path: AtIndex("messages", 0).Sub("content", 5)},
 	}}}}, `{"role":"user","content":[{"type":"text","text":"ab"},{"type":"image","image":"https://e.com/a.png"},{"type":"text","text":"c"},`+
 		`{"type":"file","file":"data:application/pdf;base64,AA=="},{"type":"image","image":"data:application/octet-stream;base64,AA=="}]}`,
-		"messages[0].content[4].name", "messages[0].content[5].detail")
+		"messages[0].content[4].filename", "messages[0].content[5].detail")
 	f("an answer of the past as Markdown", &Request{Turns: []Turn{{Role: RoleAssistant, Blocks: []Block{
 		{Type: BlockReasoning, Text: "r", Path: AtIndex("messages", 0).Sub("parts", 0)},
 		text("See:"), {Type: BlockCode, Text: "x=1", Language: "python"}, {Type: BlockTable, Headers: `["A"]`, Rows: []string{`["1"]`}},

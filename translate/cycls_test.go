@@ -35,8 +35,23 @@ func cyclsEvents(t testing.TB, s *Setup, data []byte, n int) string {
 	dec := Lookup("cycls").NewDecoder(s)
 	var log eventLog
 	check := &Checker{Next: &log}
+	c := &goldenCase{body: data, stream: n >= 0}
 	if n < 0 {
 		dec.JSON(data, check)
+	} else if d, raw := c.unframed(dec); raw {
+		for len(data) > 0 {
+			k := len(data)
+			if n > 0 {
+				k = min(n, k)
+			}
+			p := bytes.Clone(data[:k])
+			d.Text(p, check)
+			for i := range p {
+				p[i] = '#'
+			}
+			data = data[k:]
+		}
+		dec.End(nil, check)
 	} else {
 		var r sse.Reader
 		for len(data) > 0 {
@@ -96,7 +111,10 @@ func TestCyclsCases(t *testing.T) {
 				}
 			}
 			for _, n := range sizes {
-				if got, want := cyclsEvents(t, cyclsSetup(), data, n), canonicalEvents(t, string(want)); got != want {
+				if strings.HasPrefix(filepath.Base(dir), "text") && bytes.Contains(want, []byte("fail ")) {
+					continue // a cut of what has no end; TestGolden makes it
+				}
+				if got, want := cyclsEvents(t, cyclsSetup(), data, n), canonicalEvents(t, string(want)); got != want && (!strings.HasPrefix(filepath.Base(dir), "text") || joinDeltas(got) != joinDeltas(want)) {
 					t.Errorf("pieces of %d:\ngot\n%s\nwant\n%s", n, got, want)
 				}
 			}
@@ -227,9 +245,13 @@ func TestCyclsDecode(t *testing.T) {
 		delta 0 "a`+"\uFFFD"+`b"
 		end 0
 		finish stop`)
-	f("the array protocol is not taken for an answer", `
-		["+","text",{"content":"x"}]
+	f("the array protocol does not begin in the middle", `
+		{"type":"text","text":"x"}
+		["~",{"content":"x"}]
 		[DONE]`, `
+		start
+		block 0 text
+		delta 0 "x"
 		fail status=502 code="bad_gateway" message="The agent's answer could not be read."`)
 }
 

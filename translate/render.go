@@ -16,7 +16,8 @@ import (
 // one of these names: the type of the block (reasoning, status, step, data,
 // tool_result, audio, tool_call), ran_tool_call for a call that the backend
 // has run itself (ran_tool_call.arguments where only its name is shown),
-// annotations of what is not plain text, image.src for a relative address that
+// annotations of what is not plain text, logprobs where the face has no place
+// for them, image.src for a relative address that
 // nobody can resolve, file.data for a file inside a data: URL, replaced_text
 // for a new version of what was sent already.
 type render struct {
@@ -63,7 +64,8 @@ type renderBlock struct {
 	thought  bool // it is commentary, sent as reasoning
 	text     *textState
 	kind     reasoningKind
-	inserted int // code points put before its text
+	inserted int  // code points put before its text
+	logprobs bool // the face has a place for them
 }
 
 // textState is how the text of a message ends, as far as it was sent.
@@ -191,6 +193,7 @@ func (r *render) startContent(s *renderBlock, e *Event) {
 	if s.thought = commentary; commentary && s.text.author == "" {
 		s.text.author = clone(e.Author)
 	}
+	s.logprobs = !commentary && r.speaks.Logprobs.Has(t)
 	r.open = append(r.open, *s)
 	r.event = *e
 	r.event.Block = &r.block
@@ -244,6 +247,9 @@ func (r *render) resolve(b *Block) *Block {
 }
 
 func (r *render) delta(b *renderBlock, e *Event) {
+	if len(e.Logprobs) > 2 && !b.logprobs { // more than []
+		r.note("logprobs")
+	}
 	switch b.mode {
 	case renderPass:
 		r.next.Event(e)
