@@ -70,7 +70,11 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 			}
 		case BlockToolCall:
 			dst = paragraph(dst)
-			dst = append(append(dst, "Assistant called "...), b.Name...)
+			dst = append(dst, "Assistant"...)
+			if name := firstOf(t.Name, t.Author); name != "" {
+				dst = append(append(append(dst, " ("...), name...), ')')
+			}
+			dst = append(append(dst, " called "...), b.Name...)
 			dst = append(append(dst, ": "...), b.Text...)
 			said = false
 		case BlockToolResult:
@@ -102,7 +106,7 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 			}
 			said, prev = true, b.Type
 			if len(b.Annotations) > 0 {
-				r.Ledger.Drop(b.Path.In("annotations"))
+				r.Ledger.Drop(r.annotationsAt(t, b))
 			}
 			dst = RenderBlock(dst, b)
 		}

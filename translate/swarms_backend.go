@@ -19,6 +19,9 @@ import (
 //     assistant, "[f returned: …]" said by the user. Results at the end are the
 //     task.
 //   - After a trailing assistant message the task is "Continue.".
+//   - The images of all turns are sent, in order. "[image 2]" stands in a turn of
+//     the history, or in a tool's result, where the second of them was; those of
+//     the task follow. What the agent showed under a URL stays a link.
 //   - Without a system prompt none is sent; the agent has its own.
 func (swarmsBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
 	e := swarmsRequest{r: r, a: a}
@@ -33,6 +36,9 @@ func (swarmsBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream bool
 	}
 	if err := e.format(); err != nil {
 		return dst, err
+	}
+	if r.Store == Yes {
+		r.Ledger.Drop(At("store"))
 	}
 
 	dst = append(dst, `{"agent_config":{"agent_name":`...)
@@ -134,12 +140,6 @@ func swarmsPlace(b *Block, t *Turn) Path {
 }
 
 func (e *swarmsRequest) turns() *Error {
-	lastUser := -1
-	for i := range e.r.Turns {
-		if e.r.Turns[i].Role == RoleUser {
-			lastUser = i
-		}
-	}
 	talk := false
 	for i := range e.r.Turns {
 		t := &e.r.Turns[i]
@@ -151,7 +151,7 @@ func (e *swarmsRequest) turns() *Error {
 		default:
 			talk = true
 		}
-		if err := e.turn(t, i == lastUser); err != nil {
+		if err := e.turn(t, i == len(e.r.Turns)-1); err != nil {
 			return err
 		}
 	}
@@ -169,10 +169,14 @@ func (e *swarmsRequest) turns() *Error {
 	return nil
 }
 
-// turn adds a turn to the system prompt or to the conversation.
-func (e *swarmsRequest) turn(t *Turn, images bool) *Error {
+// turn adds a turn to the system prompt or to the conversation, of which it may
+// be the last.
+func (e *swarmsRequest) turn(t *Turn, last bool) *Error {
 	if t.Name != "" {
 		e.r.Ledger.Drop(t.Path.In("name"))
+	}
+	if t.Phase != PhaseNone {
+		e.r.Ledger.Drop(t.Path.In("phase"))
 	}
 	var text []byte
 	said, markdown := false, false
@@ -184,6 +188,9 @@ func (e *swarmsRequest) turn(t *Turn, images bool) *Error {
 				text = paragraph(text)
 			}
 			markdown = b.Type > BlockRefusal
+			if len(b.Annotations) > 0 {
+				e.r.Ledger.Drop(e.r.annotationsAt(t, b))
+			}
 			text = RenderBlock(text, b)
 			said = true
 		case BlockToolCall:
@@ -202,14 +209,17 @@ func (e *swarmsRequest) turn(t *Turn, images bool) *Error {
 			}
 			said = true
 		case BlockImage:
-			if !images || swarmsImageURL(b.URL) != b.URL || b.URL == "" {
-				return e.unsupported(swarmsPlace(b, t))
-			}
-			if b.Detail != "" && b.Detail != "auto" {
-				e.r.Ledger.Drop(swarmsPlace(b, t).In("detail"))
-			}
-			e.images = append(e.images, b.URL)
 			said = true
+			if t.Role == RoleAssistant && b.URL != "" && !isDataURL(b.URL) {
+				text, markdown = RenderBlock(paragraph(text), b), true
+				continue
+			}
+			if err := e.image(b, swarmsPlace(b, t)); err != nil {
+				return err
+			}
+			if !last || t.Role != RoleUser {
+				text, markdown = e.mark(paragraph(text)), true
+			}
 		case BlockFile, BlockAudio:
 			return e.unsupported(swarmsPlace(b, t))
 		default: // reasoning and other activity is nothing that anybody said
@@ -258,14 +268,43 @@ func (e *swarmsRequest) result(dst []byte, b *Block, t *Turn) ([]byte, *Error) {
 		p := &b.Parts[i]
 		switch p.Type {
 		case BlockImage, BlockFile, BlockAudio:
-			if p.Path.Base == "" {
-				return dst, e.unsupported(swarmsPlace(b, t))
+			at := p.Path
+			if at.Base == "" {
+				at = swarmsPlace(b, t)
 			}
-			return dst, e.unsupported(p.Path)
+			if p.Type != BlockImage {
+				return dst, e.unsupported(at)
+			}
+			if err := e.image(p, at); err != nil {
+				return dst, err
+			}
+			dst = e.mark(dst)
+		default:
+			dst = RenderBlock(dst, p)
 		}
-		dst = RenderBlock(dst, p)
 	}
 	return append(dst, ']'), nil
+}
+
+// image adds an image to those that are sent.
+func (e *swarmsRequest) image(b *Block, at Path) *Error {
+	if b.URL == "" || swarmsImageURL(b.URL) != b.URL {
+		return e.unsupported(at)
+	}
+	if b.Detail != "" && b.Detail != "auto" {
+		if b.Inner != "" {
+			at = at.In(b.Inner)
+		}
+		e.r.Ledger.Drop(at.In("detail"))
+	}
+	e.images = append(e.images, b.URL)
+	return nil
+}
+
+// mark stands in a text where the last image was.
+func (e *swarmsRequest) mark(dst []byte) []byte {
+	dst = strconv.AppendInt(append(dst, "[image "...), int64(len(e.images)), 10)
+	return append(dst, ']')
 }
 
 // tools writes the tools that the model may call.
@@ -310,8 +349,11 @@ func (e *swarmsRequest) tools() *Error {
 		if t.Parameters != "" {
 			b = append(append(b, `,"parameters":`...), t.Parameters...)
 		}
-		if t.Strict == Yes {
+		switch {
+		case t.Strict == Yes:
 			b = append(b, `,"strict":true`...)
+		case t.Strict == Unset && t.StrictByDefault: // here it means not strict
+			e.r.Ledger.Drop(t.Path.In("strict"))
 		}
 		e.toolList = append(b, "}}"...)
 	}
@@ -372,10 +414,11 @@ func (e *swarmsRequest) settings() *Error {
 	loops := ""
 	for i := range e.r.Settings {
 		s := &e.r.Settings[i]
-		if last, _ := e.r.Setting(s.Param); last != s.Raw && s.Param != ParamAgentConfig && s.Param != ParamInclude {
-			continue // a later one counts
+		if e.overridden(i) {
+			continue
 		}
 		if s.Path.Base == "agent_config" && s.Path.Mid == "llm_args" { // from a client of this protocol
+			e.r.Take(i)
 			if s.Param == ParamAgentConfig {
 				v := swarmsMemberValue(s.Raw)
 				e.args = append(append(e.args, ','), v[1:len(v)-1]...)
@@ -386,23 +429,25 @@ func (e *swarmsRequest) settings() *Error {
 		}
 		switch s.Param {
 		case ParamTemperature:
-			e.config = swarmsMember(e.config, "temperature", s.Raw)
+			e.config = swarmsMember(e.config, "temperature", e.r.Take(i))
 		case ParamMaxTokens:
-			e.config = swarmsMember(e.config, "max_tokens", s.Raw)
+			e.config = swarmsMember(e.config, "max_tokens", e.r.Take(i))
 		case ParamTopP:
-			e.args = swarmsMember(e.args, "top_p", s.Raw)
+			e.args = swarmsMember(e.args, "top_p", e.r.Take(i))
 		case ParamPresencePenalty:
-			e.args = swarmsMember(e.args, "presence_penalty", s.Raw)
+			e.args = swarmsMember(e.args, "presence_penalty", e.r.Take(i))
 		case ParamFrequencyPenalty:
-			e.args = swarmsMember(e.args, "frequency_penalty", s.Raw)
+			e.args = swarmsMember(e.args, "frequency_penalty", e.r.Take(i))
 		case ParamReasoningEffort:
+			e.r.Take(i)
 			e.config = swarmsMember(e.config, "reasoning_effort", e.effort(s))
 		case ParamMaxLoops:
-			loops = s.Raw
+			loops = e.r.Take(i)
 		case ParamAgentConfig:
+			e.r.Take(i)
 			e.config = append(append(e.config, ','), s.Raw[1:len(s.Raw)-1]...)
 		case ParamToolsEnabled:
-			e.top = swarmsMember(e.top, "tools_enabled", s.Raw)
+			e.top = swarmsMember(e.top, "tools_enabled", e.r.Take(i))
 		case ParamN:
 			if s.Raw != "1" {
 				return e.unsupported(s.Path)
@@ -411,7 +456,7 @@ func (e *swarmsRequest) settings() *Error {
 			if gjson.Get(s.Raw, `#(=="audio")`).Exists() {
 				return e.unsupported(s.Path)
 			}
-		case ParamAudio, ParamPrompt:
+		case ParamAudio, ParamPrompt, ParamWebSearch:
 			return e.unsupported(s.Path)
 		case ParamLogprobs:
 			if s.Raw != "false" {
@@ -422,6 +467,7 @@ func (e *swarmsRequest) settings() *Error {
 				e.r.Ledger.Drop(s.Path)
 			}
 		case ParamIncludeObfuscation: // of the client's stream, not of the backend's
+			e.r.Take(i)
 		default:
 			e.r.Ledger.Drop(s.Path)
 		}
@@ -436,6 +482,24 @@ func (e *swarmsRequest) settings() *Error {
 		e.config = swarmsMember(e.config, "max_loops", loops)
 	}
 	return nil
+}
+
+// overridden reports whether a later setting counts instead of the ith; if it says
+// something else, that is a loss.
+func (e *swarmsRequest) overridden(i int) bool {
+	s := &e.r.Settings[i]
+	if s.Param == ParamAgentConfig || s.Param == ParamInclude { // each is another one
+		return false
+	}
+	for j := i + 1; j < len(e.r.Settings); j++ {
+		if o := &e.r.Settings[j]; o.Param == s.Param {
+			if o.Raw != s.Raw {
+				e.r.Ledger.Drop(s.Path)
+			}
+			return true
+		}
+	}
+	return false
 }
 
 // effort is the nearest of the three words that the vendor knows.

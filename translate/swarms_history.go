@@ -45,13 +45,39 @@ func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
 // "tool", which the vendor lacks, brings the result of such a call.
 func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 	r := h.r
-	role, content := v.Get("role"), v.Get("content")
+	var role, content, callID, toolCalls gjson.Result
+	t := Turn{Path: at}
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch k.String() {
+		case "role":
+			role = v
+		case "content":
+			content = v
+		case "tool_call_id":
+			callID = v
+		case "tool_calls":
+			toolCalls = v
+		case "name":
+			if v.Type == gjson.String {
+				t.Name = v.String()
+			}
+		// The entries of an answer have these.
+		case "timestamp":
+			r.Ledger.Drop(at.Sub("timestamp", -1))
+		case "message_id":
+			r.Ledger.Drop(at.Sub("message_id", -1))
+		case "category":
+			r.Ledger.Drop(at.Sub("category", -1))
+		default:
+			r.Ledger.Unknown(1)
+		}
+		return true
+	})
 	if role.Type != gjson.String {
 		p := at.Sub("role", -1)
 		return Invalid(p, "'%s' must be a string.", p)
 	}
 	p := at.Sub("content", -1)
-	t := Turn{Path: at}
 	switch name := role.String(); {
 	case swarmsIsUser(name):
 	case strings.EqualFold(name, "system"):
@@ -61,40 +87,50 @@ func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 	case strings.EqualFold(name, "assistant"):
 		t.Role = RoleAssistant
 	case swarmsIsTool(name):
-		if content.Type != gjson.String {
-			t.Role, t.Author = RoleAssistant, name
-		} else if id := h.answer(v.Get("tool_call_id").String()); id == "" {
-			t.Role, t.Author = RoleAssistant, name
-		} else {
-			t.Role = RoleTool
-			t.Blocks = []Block{{Type: BlockToolResult, CallID: id, Text: content.String(), Path: p}}
-			r.Turns = append(r.Turns, t)
-			return nil
+		if content.Type == gjson.String {
+			if id := h.answer(callID.String()); id != "" {
+				t.Role = RoleTool
+				t.Blocks = []Block{{Type: BlockToolResult, CallID: id, Text: content.String(), Path: p}}
+				r.Turns = append(r.Turns, t)
+				return nil
+			}
 		}
-	default:
 		t.Role, t.Author = RoleAssistant, name
+	default:
+		t.Role = RoleAssistant
+		if name != r.Agent || r.AgentPath.Mid != "agent_name" { // not the one that is asked now
+			t.Author = name
+		}
+	}
+	if !swarmsAbsent(callID) {
+		r.Ledger.Drop(at.Sub("tool_call_id", -1))
 	}
 	calls, isCalls := swarmsCalls(content)
-	if !isCalls && swarmsAbsent(content) {
-		calls, isCalls = swarmsCalls(v.Get("tool_calls"))
-	}
-	switch {
-	case isCalls && t.Role == RoleAssistant:
-		for i, c := range calls {
-			id := c.id
-			if id == "" {
-				id = "call_" + strconv.Itoa(len(r.Turns)) + "_" + strconv.Itoa(i)
-			}
-			t.Blocks = append(t.Blocks, Block{Type: BlockToolCall, CallID: id, Name: c.name, Text: c.args, Path: p})
+	if !isCalls || t.Role != RoleAssistant {
+		if isCalls = false; !swarmsAbsent(content) && content.Type != gjson.String && content.Type != gjson.JSON {
+			return Invalid(p, "'%s' must be a string.", p)
 		}
-	case content.Type == gjson.String:
-		t.Blocks = []Block{{Type: BlockText, Text: content.String(), Path: p}}
-	case swarmsAbsent(content):
+		if text := swarmsContent(content); text != "" || content.Type == gjson.String {
+			t.Blocks = []Block{{Type: BlockText, Text: text, Path: p}}
+		}
+		// As Chat Completions has them, beside the text.
+		p = at.Sub("tool_calls", -1)
+		if calls = nil; t.Role == RoleAssistant {
+			calls, _ = swarmsCalls(toolCalls)
+		}
+	}
+	if (isCalls || len(calls) == 0) && !swarmsAbsent(toolCalls) && !swarmsEmpty(toolCalls) {
+		r.Ledger.Drop(at.Sub("tool_calls", -1))
+	}
+	for i, c := range calls {
+		id := c.id
+		if id == "" {
+			id = "call_" + strconv.Itoa(len(r.Turns)) + "_" + strconv.Itoa(i)
+		}
+		t.Blocks = append(t.Blocks, Block{Type: BlockToolCall, CallID: id, Name: c.name, Text: c.args, Path: p})
+	}
+	if len(t.Blocks) == 0 {
 		return nil
-	case content.IsArray() || content.IsObject():
-		t.Blocks = []Block{{Type: BlockText, Text: swarmsContent(content), Path: p}}
-	default:
-		return Invalid(p, "'%s' must be a string.", p)
 	}
 	h.know(&t)
 	r.Turns = append(r.Turns, t)

@@ -163,6 +163,9 @@ func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
 		r.Settings = r.Settings[:len(r.Settings)-1]
 	}
 	if !swarmsAbsent(tools) {
+		if !swarmsAbsent(oldTools) && !swarmsEmpty(oldTools) && oldTools.Raw != tools.Raw {
+			r.Ledger.Drop(at.Sub("tools_dictionary", -1))
+		}
 		return decodeSwarmsTools(r, tools, "tools_list_dictionary")
 	}
 	return decodeSwarmsTools(r, oldTools, "tools_dictionary")
@@ -418,10 +421,26 @@ func decodeSwarmsTools(r *Request, list gjson.Result, key string) *Error {
 		if strict := f.Get("strict"); strict.IsBool() {
 			tool.Strict = TriOf(strict.Bool())
 		}
+		swarmsUnknown(r, v)
+		if f.Raw != v.Raw {
+			swarmsUnknown(r, f)
+		}
 		r.Tools = append(r.Tools, tool)
 		return true
 	})
 	return err
+}
+
+// swarmsUnknown counts the members of a tool that nobody knows.
+func swarmsUnknown(r *Request, v gjson.Result) {
+	v.ForEach(func(k, _ gjson.Result) bool {
+		switch k.String() {
+		case "type", "function", "name", "description", "parameters", "strict":
+		default:
+			r.Ledger.Unknown(1)
+		}
+		return true
+	})
 }
 
 func decodeSwarmsTask(r *Request, task gjson.Result) *Error {
@@ -433,95 +452,6 @@ func decodeSwarmsTask(r *Request, task gjson.Result) *Error {
 		r.Turns = append(r.Turns, Turn{Role: RoleUser, Path: At("task"), Blocks: []Block{{Type: BlockText, Text: text, Path: At("task")}}})
 	}
 	return err
-}
-
-// decodeSwarmsImages adds img and imgs to the user turn that ends the request;
-// if something else ends it, they are a turn of their own.
-func decodeSwarmsImages(r *Request, img, imgs gjson.Result) *Error {
-	var blocks []Block
-	add := func(v gjson.Result, at Path) *Error {
-		s, err := swarmsString(v, at)
-		if err != nil || s == "" {
-			return err
-		}
-		url := swarmsImageURL(s)
-		if url == "" {
-			return Invalid(at, "'%s' must be an http(s) URL, a data: URI or base64.", at)
-		}
-		blocks = append(blocks, Block{Type: BlockImage, URL: url, Path: at})
-		return nil
-	}
-	if !swarmsAbsent(img) {
-		if err := add(img, At("img")); err != nil {
-			return err
-		}
-	}
-	if !swarmsAbsent(imgs) {
-		if !imgs.IsArray() {
-			return Invalid(At("imgs"), "'imgs' must be a list of strings.")
-		}
-		var err *Error
-		i := 0
-		imgs.ForEach(func(_, v gjson.Result) bool {
-			err = add(v, AtIndex("imgs", i))
-			i++
-			return err == nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if len(blocks) == 0 {
-		return nil
-	}
-	if n := len(r.Turns); n > 0 && r.Turns[n-1].Role == RoleUser {
-		r.Turns[n-1].Blocks = append(r.Turns[n-1].Blocks, blocks...)
-	} else {
-		r.Turns = append(r.Turns, Turn{Role: RoleUser, Path: blocks[0].Path, Blocks: blocks})
-	}
-	return nil
-}
-
-// swarmsImageURL makes a URL of what a client may put into img: a URL, a data:
-// URI or bare base64, which the vendor takes for a JPEG. The other common
-// formats are told by their first bytes, because model APIs refuse an image
-// under a wrong type. "" if it is none of these: the vendor's framework opens
-// paths too, which here would be ours.
-func swarmsImageURL(s string) string {
-	for _, scheme := range [...]string{"http://", "https://", "data:"} {
-		if len(s) > len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
-			return s
-		}
-	}
-	mime := "image/jpeg"
-	switch {
-	case s != "" && s[0] == '/' && !strings.HasPrefix(s, "/9j/"): // a path, and no JPEG
-		return ""
-	case strings.HasPrefix(s, "iVBORw0KGgo"):
-		mime = "image/png"
-	case strings.HasPrefix(s, "R0lGOD"):
-		mime = "image/gif"
-	case strings.HasPrefix(s, "UklGR"):
-		mime = "image/webp"
-	}
-	breaks, digits := false, 0
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '=':
-			digits++
-		case c == '\n', c == '\r', c == ' ', c == '\t':
-			breaks = true
-		default:
-			return ""
-		}
-	}
-	if digits < 8 {
-		return ""
-	}
-	if breaks {
-		s = strings.Join(strings.Fields(s), "")
-	}
-	return "data:" + mime + ";base64," + s
 }
 
 // decodeSwarmsToolNames reads tools_enabled, the vendor's own tools.
