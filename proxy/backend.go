@@ -117,7 +117,9 @@ func (c *call) backendError(x *exchange) *translate.Error {
 	}
 	parsed := translate.ParseErrorBody(contentType, body.b)
 	status := x.Status()
-	x.finish(err == nil)
+	// uvicorn closes the connection a moment after the 500 of an exception,
+	// without a word of it in the header: the next request on it would be lost.
+	x.finish(err == nil && status != 500)
 	return translate.BackendStatus(status, parsed, retry, false)
 }
 

@@ -136,6 +136,10 @@ func TestCognipeerDraftIsAPath(t *testing.T) {
 	if v := <-b.seen; v.req.URL.Path != "/api/client/v1/responses" || string(v.body) != `{"version":3,"model":"backend-model","input":"System: Be brief.\n\nUser: x"}` {
 		t.Errorf("the agent got %s %s", v.req.URL.Path, v.body)
 	}
+	// The agent answers to every name, but not to none.
+	if r := p.post("/api/client/v1/responses", `{"model":"","input":"x"}`, ""); r.status != 404 || r.body != `{"error":"Agent not found"}` {
+		t.Errorf("%d %s", r.status, r.body)
+	}
 	if r := p.post("/v1/chat/completions", `{"model":"it","messages":[{"role":"user","content":"x"}]}`, "x-cpr-hdr-a: b\r\n"); r.status != 200 || gjson.Get(r.body, "choices.0.message.content").String() != "one two" || gjson.Get(r.body, "model").String() != "it" || gjson.Get(r.body, "usage").Exists() {
 		t.Errorf("%d %s", r.status, r.body)
 	}

@@ -255,3 +255,19 @@ func TestCyclsPathIsProbed(t *testing.T) {
 		t.Errorf("the path was not remembered: %d requests after %d", n, before)
 	}
 }
+
+// TestNoReuseAfter500 leaves a connection alone on which a backend said 500:
+// uvicorn closes it a moment later, under the next request.
+func TestNoReuseAfter500(t *testing.T) {
+	t.Parallel()
+	for status, reused := range map[int]bool{500: false, 503: true, 429: true, 422: true} {
+		back := stage(t, func(v *visit) { v.json(status, `{"detail":"no"}`) })
+		r := start(t, agentYAML("chat", back.addr))
+		r.post("/v1/chat/completions", chatHello, "")
+		r.post("/v1/chat/completions", chatHello, "")
+		first, second := (<-back.seen).conn, (<-back.seen).conn
+		if got := first == second; got != reused {
+			t.Errorf("%d: connection reused %v, want %v", status, got, reused)
+		}
+	}
+}

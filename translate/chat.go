@@ -23,9 +23,11 @@ var chatProtocol = Protocol{
 		// Tool calls are told apart by their index, text and reasoning by
 		// their fields: they may interleave.
 		Overlap:      true,
+		Logprobs:     Blocks(BlockText, BlockRefusal),
 		OneReasoning: true,
 	},
 	AsksStream: StreamAsAsked,
+	TakesMarks: true,
 	Options: []Option{
 		{Name: "openai", Values: []string{"true", "false"}, Default: "false",
 			Doc: "The backend is OpenAI's own: developer messages stay developer, and the limit is max_completion_tokens. " +

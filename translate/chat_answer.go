@@ -114,7 +114,11 @@ func (e *completionEncoder) Encode(dst []byte, ev *Event) []byte {
 		return e.open(dst, ev)
 	case EventBlockEnd:
 		for i := range e.blocks {
-			if e.blocks[i].index == ev.Index {
+			if b := &e.blocks[i]; b.index == ev.Index {
+				if b.typ == BlockToolCall && !b.custom && !b.sent && ev.Status == StatusComplete {
+					// A call without arguments: no client parses an empty text.
+					dst = e.arguments(dst, b, noArguments)
+				}
 				e.blocks = append(e.blocks[:i], e.blocks[i+1:]...)
 				break
 			}
@@ -130,6 +134,8 @@ func (e *completionEncoder) Encode(dst []byte, ev *Event) []byte {
 	}
 	return dst
 }
+
+var noArguments = []byte("{}")
 
 func (e *completionEncoder) open(dst []byte, ev *Event) []byte {
 	b := openBlock{index: ev.Index, typ: ev.Block.Type, custom: ev.Block.Custom, from: e.chars}
@@ -313,13 +319,24 @@ func (e *completionEncoder) finish(dst []byte, ev *Event) []byte {
 	dst = append(dst, e.head...)
 	dst = append(dst, e.tail[:len(e.tail)-len(e.tailEnd())]...)
 	dst = append(append(append(dst, '"'), finishWord(e.s, ev.Reason, e.calls > 0, e.legacy)...), '"')
-	dst = append(dst, e.tailEnd()[len("null"):]...)
+	end := e.tailEnd()[len("null"):]
+	if ev.Tier != "" && !e.bare {
+		dst = append(dst, end[:len(end)-len("}\n\n")]...)
+		dst = appendTier(dst, ev.Tier)
+		end = "}\n\n"
+	}
+	dst = append(dst, end...)
 	if e.usage && e.counted.Known() { // absent is not zero
 		dst = append(e.frame(dst), `"choices":[],"usage":`...)
 		dst = appendCompletionUsage(dst, e.counted, e.bare)
 		dst = append(dst, "}\n\n"...)
 	}
 	return append(dst, "data: [DONE]\n\n"...)
+}
+
+// appendTier writes the member that tells the service tier.
+func appendTier(dst []byte, tier string) []byte {
+	return jsonx.AppendStringS(append(dst, `,"service_tier":`...), tier)
 }
 
 // tailEnd is the tail from the value of finish_reason on.
@@ -427,6 +444,9 @@ func appendCompletion(dst []byte, s *Setup, f *Fold, bare bool) []byte {
 		dst = append(dst, `,"usage":`...)
 		dst = appendCompletionUsage(dst, f.Usage, bare)
 	}
+	if f.Tier != "" && !bare {
+		dst = appendTier(dst, f.Tier)
+	}
 	return append(dst, '}')
 }
 
@@ -477,7 +497,11 @@ func appendFunction(dst []byte, b *Block, field string) []byte {
 	dst = append(dst, `{"name":`...)
 	dst = jsonx.AppendStringS(dst, b.Name)
 	dst = append(append(append(dst, `,"`...), field...), `":`...)
-	dst = jsonx.AppendStringS(dst, b.Text)
+	text := b.Text
+	if text == "" && !b.Custom && b.Status == StatusComplete {
+		text = "{}" // a call without arguments: nobody parses an empty text
+	}
+	dst = jsonx.AppendStringS(dst, text)
 	return append(dst, '}')
 }
 

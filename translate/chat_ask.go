@@ -65,9 +65,6 @@ func (chatBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream bool) 
 	c.tools()
 	c.toolChoice()
 	c.format()
-	if r.Store == Yes {
-		r.Ledger.Drop(At("store"))
-	}
 	if c.err != nil {
 		return dst, c.err
 	}
@@ -95,13 +92,15 @@ func (c *chatAsk) member(key, value string) {
 }
 
 func (c *chatAsk) stream(stream bool) {
+	obfuscation, told := c.r.take(ParamIncludeObfuscation)
 	if !stream {
 		c.add(`,"stream":false`)
 		return
 	}
 	c.add(`,"stream":true`)
+	// The count is for whoever watches the proxy, and for the faces that always
+	// tell it; a Chat client gets the chunk only if it asked itself.
 	usage := c.a.Option("request_usage", "") != "false"
-	obfuscation, told := c.r.Setting(ParamIncludeObfuscation)
 	if !usage && !told {
 		return
 	}
@@ -237,6 +236,7 @@ func (c *chatAsk) content(blocks []Block) {
 		case BlockImage, BlockFile, BlockAudio:
 			plain = false
 		}
+		plain = plain && (blocks[i].CacheBreakpoint == "" || !c.openai)
 	}
 	if plain {
 		var text []byte
@@ -250,6 +250,7 @@ func (c *chatAsk) content(blocks []Block) {
 				text = append(text, '\n')
 			}
 			text = RenderBlock(text, b)
+			c.dropMarks(b)
 		}
 		c.dst = jsonx.AppendString(c.dst, text)
 		return
@@ -284,28 +285,60 @@ func activity(b *Block) bool {
 	return false
 }
 
+// dropMarks notes what a block is marked with and a text cannot be.
+func (c *chatAsk) dropMarks(b *Block) {
+	if b.CacheBreakpoint != "" {
+		c.r.Ledger.Drop(b.Path.In("prompt_cache_breakpoint"))
+	}
+	if len(b.Annotations) > 0 {
+		c.r.Ledger.Drop(b.Path.In("annotations"))
+	}
+	if b.Logprobs != "" {
+		c.r.Ledger.Drop(b.Path.In("logprobs"))
+	}
+}
+
+// closePart ends a part. Breakpoints of a prompt cache are OpenAI's own; other
+// servers do not know them, and some refuse what they do not know.
+func (c *chatAsk) closePart(b *Block) {
+	if b.CacheBreakpoint != "" {
+		if c.openai {
+			c.add(`,"prompt_cache_breakpoint":`)
+			c.dst = jsonx.AppendCompact(c.dst, viewBytes(b.CacheBreakpoint))
+		} else {
+			c.r.Ledger.Drop(b.Path.In("prompt_cache_breakpoint"))
+		}
+	}
+	c.add(`}`)
+}
+
 func (c *chatAsk) part(b *Block) {
 	switch b.Type {
 	case BlockImage:
+		if b.FileID != "" { // of another server's store
+			c.refuse(b.At("file_id"))
+			return
+		}
 		url := b.URL
 		if url == "" && b.Data != "" {
 			url = dataURL(firstOf(b.MIME, "image/png"), b.Data)
 		}
-		if url == "" { // an id of another server's
+		if url == "" {
 			c.refuse(b.Path)
 			return
 		}
 		c.add(`{"type":"image_url","image_url":{"url":`)
 		c.dst = jsonx.AppendStringS(c.dst, url)
-		switch b.Detail {
-		case "":
-		case "original": // a word of the Responses API only
-			c.r.Ledger.Drop(b.Path.In("detail"))
+		switch {
+		case b.Detail == "":
+		case b.Detail == "original" && !c.openai: // a word that is OpenAI's only
+			c.r.Ledger.Drop(b.At("detail"))
 			c.member("detail", "high")
 		default:
 			c.member("detail", b.Detail)
 		}
-		c.add(`}}`)
+		c.add(`}`)
+		c.closePart(b)
 	case BlockFile:
 		c.file(b)
 	case BlockAudio:
@@ -316,16 +349,18 @@ func (c *chatAsk) part(b *Block) {
 		c.add(`{"type":"input_audio","input_audio":{"data":`)
 		c.dst = jsonx.AppendStringS(c.dst, b.Data)
 		c.member("format", firstOf(strings.TrimPrefix(b.MIME, "audio/"), "wav"))
-		c.add(`}}`)
+		c.add(`}`)
+		c.closePart(b)
 	default:
 		c.add(`{"type":"text","text":`)
 		c.dst = jsonx.AppendString(c.dst, RenderBlock(nil, b))
-		c.add(`}`)
+		c.closePart(b)
 	}
 }
 
-// file writes a file by its id or its data. One that only a URL leads to has no
-// form in Chat, and nothing is ever fetched.
+// file writes a file by its data. One that only a URL leads to has no form in
+// Chat, and nothing is ever fetched; an id is of a store that this backend does
+// not have.
 func (c *chatAsk) file(b *Block) {
 	data := b.Data
 	switch {
@@ -334,20 +369,30 @@ func (c *chatAsk) file(b *Block) {
 	case data == "" && isDataURL(b.URL):
 		data = b.URL
 	}
-	if data == "" && b.FileID == "" {
+	switch {
+	case b.FileID != "":
+		c.refuse(b.At("file_id"))
+		return
+	case data == "" && b.URL != "":
+		c.refuse(b.Path.In("file_url"))
+		return
+	case data == "":
 		c.refuse(b.Path)
 		return
 	}
-	c.add(`{"type":"file","file":{`)
-	sep := ""
-	for _, m := range [...]struct{ key, value string }{{"filename", b.Name}, {"file_data", data}, {"file_id", b.FileID}} {
-		if m.value != "" {
-			c.add(sep, `"`, m.key, `":`)
-			c.dst = jsonx.AppendStringS(c.dst, m.value)
-			sep = ","
-		}
+	if b.Detail != "" {
+		c.r.Ledger.Drop(b.At("detail"))
 	}
-	c.add(`}}`)
+	c.add(`{"type":"file","file":{`)
+	if b.Name != "" {
+		c.add(`"filename":`)
+		c.dst = jsonx.AppendStringS(c.dst, b.Name)
+		c.add(`,`)
+	}
+	c.add(`"file_data":`)
+	c.dst = jsonx.AppendStringS(c.dst, data)
+	c.add(`}`)
+	c.closePart(b)
 }
 
 func dataURL(mime, base64 string) string { return "data:" + mime + ";base64," + base64 }
@@ -365,13 +410,14 @@ func (c *chatAsk) assistant(turns []Turn) {
 			c.r.Ledger.Drop(t.Path.In("phase"))
 		}
 		if t.Author != "" && t.Name == "" {
-			c.r.Ledger.Drop(t.Path.In("author"))
+			c.r.Ledger.Drop(t.Path.In("role"))
 		}
 		said := false
 		for j := range t.Blocks {
 			b := &t.Blocks[j]
 			switch b.Type {
 			case BlockReasoning:
+				c.r.dropOpaque(b)
 				if b.Text == "" || !c.recall {
 					c.r.Ledger.Drop(b.Path)
 					continue
@@ -396,9 +442,14 @@ func (c *chatAsk) assistant(turns []Turn) {
 				}
 				said = true
 				text = RenderBlock(text, b)
-				for range b.Annotations {
-					c.r.Ledger.Drop(b.Path.In("annotations"))
+				c.dropMarks(b)
+			}
+			if b.Status != StatusComplete && !b.Ran {
+				at := t.Path
+				if b.Type == BlockToolCall {
+					at = b.Path
 				}
+				c.r.Ledger.Drop(at.In("status"))
 			}
 		}
 	}
@@ -429,6 +480,11 @@ func (c *chatAsk) assistant(turns []Turn) {
 		for i, b := range calls {
 			if i > 0 {
 				c.add(`,`)
+			}
+			if b.Text == "" && !b.Custom { // a call without arguments; this has to be JSON
+				empty := *b
+				empty.Text = "{}"
+				b = &empty
 			}
 			c.dst = appendToolCall(c.dst, b)
 		}
@@ -469,6 +525,7 @@ func (c *chatAsk) resultOf(id string) {
 			text = append(text, '\n') // as in content
 		}
 		text = RenderBlock(text, p)
+		c.dropMarks(p)
 	}
 	c.dst = jsonx.AppendString(c.dst, text)
 	c.add(`}`)
@@ -478,7 +535,7 @@ func (c *chatAsk) settings() {
 	settings := c.r.Settings
 	for i := range settings {
 		s := &settings[i]
-		if c.replaced(settings[i+1:], s.Param) {
+		if c.r.repeated(i) {
 			continue
 		}
 		key := chatNames[s.Param]
@@ -493,39 +550,19 @@ func (c *chatAsk) settings() {
 		case ParamTopLogprobs:
 			// Chat takes it only together with logprobs.
 			if on, _ := c.r.Setting(ParamLogprobs); on != "true" {
-				if s.Raw == "0" {
-					continue
-				}
-				key = ""
+				continue
 			}
 		case ParamParallelToolCalls:
 			if len(c.r.Tools) == 0 {
 				continue // OpenAI refuses it without tools, where it means nothing
 			}
-		case ParamIncludeObfuscation:
-			continue // written with the stream
-		case ParamTruncation:
-			if s.Raw == `"disabled"` {
-				continue // what Chat does
-			}
 		}
 		if key == "" {
-			c.r.Ledger.Drop(s.Path)
-			continue
+			continue // for the ledger
 		}
 		c.add(`,"`, key, `":`)
-		c.dst = jsonx.AppendCompact(c.dst, viewBytes(s.Raw))
+		c.dst = jsonx.AppendCompact(c.dst, viewBytes(c.r.Take(i)))
 	}
-}
-
-// replaced reports whether a later setting of the same param counts.
-func (c *chatAsk) replaced(later []Setting, p Param) bool {
-	for i := range later {
-		if later[i].Param == p && chatNames[p] != "" {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *chatAsk) tools() {
@@ -538,7 +575,7 @@ func (c *chatAsk) tools() {
 		}
 		switch t.Kind {
 		case ToolBuiltin:
-			c.refuse(t.Path)
+			c.refuse(t.Path.In("type"))
 			return
 		case ToolCustom:
 			c.add(`{"type":"custom","custom":{"name":`)
@@ -587,7 +624,7 @@ func (c *chatAsk) strict(t *Tool) Tri {
 	if t.Strict != Unset || !t.StrictByDefault {
 		return t.Strict
 	}
-	if t.Parameters != "" && meetsStrict(gjson.Parse(t.Parameters)) {
+	if schema := gjson.Parse(t.Parameters); schema.Get("type").String() == "object" && meetsStrict(schema) {
 		return Yes
 	}
 	c.r.Ledger.Drop(t.Path.In("strict"))
@@ -595,14 +632,21 @@ func (c *chatAsk) strict(t *Tool) Tri {
 }
 
 // meetsStrict reports whether a schema keeps the rules of strict mode: every
-// object closed, all its properties required.
+// object closed, all its properties required, and none of the keywords that
+// strict mode does not have.
 func meetsStrict(s gjson.Result) bool {
 	if !s.IsObject() {
 		return true
 	}
+	for _, key := range [...]string{"allOf", "oneOf", "not", "if", "then", "else", "patternProperties", "propertyNames",
+		"dependentRequired", "dependentSchemas", "prefixItems", "contains", "unevaluatedProperties", "unevaluatedItems"} {
+		if s.Get(key).Exists() {
+			return false
+		}
+	}
 	ok := true
 	props := s.Get("properties")
-	if s.Get("type").String() == "object" || props.Exists() {
+	if isObjectSchema(s.Get("type")) || props.Exists() {
 		if s.Get("additionalProperties").Type != gjson.False {
 			return false
 		}
@@ -624,6 +668,16 @@ func meetsStrict(s gjson.Result) bool {
 		s.Get(key).ForEach(each)
 	}
 	return ok && meetsStrict(s.Get("items"))
+}
+
+// isObjectSchema reports whether a schema's type, one or a list, is an object's.
+func isObjectSchema(typ gjson.Result) bool {
+	object := false
+	typ.ForEach(func(_, t gjson.Result) bool { // once for a single one
+		object = t.String() == "object"
+		return !object
+	})
+	return object
 }
 
 func (c *chatAsk) toolChoice() {
@@ -701,29 +755,37 @@ func (c *chatAsk) format() {
 // SpliceRequest implements Backend.
 func (chatBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
+	silent := func(key string) bool { return s.get(key).Type == gjson.Null }
 	if a.Model != "" {
 		s.set("model", quote(a.Model))
 	}
-	if a.SystemPrompt != "" {
-		if e := r.Complete(); e != nil {
-			return dst, e
-		}
-	}
-	if a.SystemPrompt != "" && !r.hasSystem() {
+	if a.SystemPrompt != "" && !hasSystemMessage(s.get("messages")) {
 		s.prepend("messages", `{"role":"system","content":`+quote(a.SystemPrompt)+`}`)
 	}
-	if _, ok := r.Setting(ParamMaxTokens); !ok && a.MaxTokens > 0 {
+	if a.MaxTokens > 0 && silent("max_tokens") && silent("max_completion_tokens") {
 		key := "max_tokens"
 		if a.Option("openai", "") == "true" {
 			key = "max_completion_tokens"
 		}
 		s.set(key, strconv.FormatInt(a.MaxTokens, 10))
 	}
-	if _, ok := r.Setting(ParamTemperature); !ok && a.Temperature != "" {
+	if a.Temperature != "" && silent("temperature") {
 		s.set("temperature", a.Temperature)
 	}
 	if r.Stream && !r.IncludeUsage && a.Option("request_usage", "") == "true" {
 		s.setIn("stream_options", "include_usage", "true")
 	}
 	return s.append(dst), nil
+}
+
+// hasSystemMessage reports whether a list of messages holds one of the system or
+// the developer.
+func hasSystemMessage(messages gjson.Result) bool {
+	found := false
+	messages.ForEach(func(_, m gjson.Result) bool {
+		role := m.Get("role").String()
+		found = role == "system" || role == "developer"
+		return !found
+	})
+	return found
 }

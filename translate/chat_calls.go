@@ -23,8 +23,8 @@ func (d *completionDecoder) toolDelta(out Sink, t *toolDelta) bool {
 	if c.id == "" && len(t.id) > 0 {
 		c.id = string(t.id)
 	}
-	if c.name == "" && len(t.name) > 0 {
-		c.name = string(t.name)
+	if len(t.name) > 0 && !c.opened && (c.name == "" || d.continues(c, t)) {
+		c.name += string(t.name)
 	}
 	args := t.args
 	switch {
@@ -96,11 +96,43 @@ func (d *completionDecoder) callOf(t *toolDelta) int {
 		return -1
 	case len(t.id) > 0 && c.id == "" && complete && c.name != "" && len(t.name) > 0 && len(t.args.b) > 0:
 		return -1
-	case len(t.id) > 0 || len(t.name) == 0 || c.name == "":
+	case len(t.id) > 0 || len(t.name) == 0 || c.name == "" || !c.opened && d.continues(c, t):
 	case c.name != string(t.name) && (!c.scan.Empty() || len(t.args.b) != 0), complete && len(t.args.b) > 0:
 		return -1
 	}
 	return i
+}
+
+// begins reports whether a name is only the beginning of an offered tool's: some
+// servers send names in pieces.
+func (d *completionDecoder) begins(name string) bool {
+	if d.s.Request == nil {
+		return false
+	}
+	longer := false
+	for i := range d.s.Request.Tools {
+		switch t := d.s.Request.Tools[i].Name; {
+		case t == name:
+			return false
+		case len(t) > len(name) && t[:len(name)] == name:
+			longer = true
+		}
+	}
+	return longer
+}
+
+// continues reports whether the name in t is the next piece of that of c.
+func (d *completionDecoder) continues(c *completionCall, t *toolDelta) bool {
+	if c.name == "" || len(t.name) == 0 || !d.begins(c.name) {
+		return false
+	}
+	n := len(c.name) + len(t.name)
+	for i := range d.s.Request.Tools {
+		if o := d.s.Request.Tools[i].Name; len(o) >= n && o[:len(c.name)] == c.name && o[len(c.name):n] == string(t.name) {
+			return true
+		}
+	}
+	return false
 }
 
 // argue emits arguments.
@@ -120,7 +152,7 @@ func (d *completionDecoder) openReady(out Sink, other bool) {
 	for ; d.pending < len(d.calls); d.pending++ {
 		c := &d.calls[d.pending]
 		passed := other || d.pending < len(d.calls)-1
-		if c.name == "" || c.id == "" && (!passed || !c.scan.Complete()) {
+		if c.name == "" || c.id == "" && (!passed || !c.scan.Complete()) || !passed && c.scan.Empty() && d.begins(c.name) {
 			return
 		}
 		d.openCall(out, c, d.pending)

@@ -18,9 +18,12 @@ type chunk struct {
 	usage     Usage
 	hasUsage  bool
 	pad       chunkText // OpenAI's obfuscation, which is of random length
+	tier      []byte    // service_tier
 
 	choice
-	tools []toolDelta // of the choice; kept apart because its memory is reused
+	// Of the choice; kept apart because their memory is reused.
+	tools  []toolDelta
+	images [][]byte // raw: addresses, or objects with a url
 }
 
 // choice is the first choice of a chunk.
@@ -32,6 +35,7 @@ type choice struct {
 	finish                    []byte
 	whole                     bool // a message, not a delta
 	lost                      bool // content that is no text
+	sealed                    bool // reasoning that is encrypted
 	audio                     bool
 	hasDelta                  bool
 }
@@ -57,8 +61,8 @@ type toolDelta struct {
 // parse reads a document into d.c.
 func (d *completionDecoder) parse(data []byte) error {
 	j, c := &d.dec, &d.c
-	tools := c.tools[:0]
-	*c = chunk{choices: -1, usage: NoUsage(), tools: tools}
+	tools, images := c.tools[:0], c.images[:0]
+	*c = chunk{choices: -1, usage: NoUsage(), tools: tools, images: images}
 	d.doc = data
 	j.Reset(data)
 	if !j.Object() {
@@ -90,7 +94,7 @@ func (d *completionDecoder) parse(data []byte) error {
 				d.parseChoice()
 				if taken = c.index == 0; !taken {
 					d.other(c.index, len(c.finish) > 0)
-					c.choice, c.tools = choice{}, c.tools[:0]
+					c.choice, c.tools, c.images = choice{}, c.tools[:0], c.images[:0]
 				}
 			}
 		case "usage":
@@ -99,6 +103,8 @@ func (d *completionDecoder) parse(data []byte) error {
 			c.err = d.truthy(c.err)
 		case "obfuscation":
 			c.pad = d.string()
+		case "service_tier":
+			c.tier, _ = j.Str()
 		}
 	}
 	return j.End()
@@ -206,19 +212,22 @@ func (d *completionDecoder) parseMessage(isWhole bool) {
 	}
 	var reasoning chunkText
 	any := false
+	d.detailed = d.detailed[:0]
 	for k, ok := j.Key(); ok; k, ok = j.Key() {
 		switch string(k) {
 		case "content":
 			d.parseContent()
-			any = any || len(c.text.b) > 0
+			any = any || len(c.text.b) > 0 || len(c.reasoning.b) > 0 || len(c.refusal.b) > 0
 		case "reasoning_content":
-			if t := d.string(); len(t.b) > 0 {
+			if t := d.thinking(); len(t.b) > 0 {
 				c.reasoning, any = t, true
 			}
 		case "reasoning", "reasoning_text":
-			if t := d.string(); len(t.b) > 0 {
+			if t := d.thinking(); len(t.b) > 0 {
 				reasoning, any = t, true
 			}
+		case "reasoning_details": // OpenRouter's, beside reasoning or alone
+			d.parseDetails()
 		case "refusal":
 			if t := d.string(); len(t.b) > 0 {
 				c.refusal, any = t, true
@@ -240,6 +249,13 @@ func (d *completionDecoder) parseMessage(isWhole bool) {
 				d.parseFunction(&c.tools[len(c.tools)-1])
 				any = true
 			}
+		case "images": // OpenRouter's and Gemini's
+			if !j.Array() {
+				continue
+			}
+			for j.More() {
+				c.images, any = append(c.images, j.Raw()), true
+			}
 		case "audio":
 			c.audio = j.Kind() == jsonx.Object
 		}
@@ -250,8 +266,53 @@ func (d *completionDecoder) parseMessage(isWhole bool) {
 	} else if len(reasoning.b) > 0 {
 		c.reasoning.to = 0
 	}
+	if len(c.reasoning.b) == 0 && len(d.detailed) > 0 {
+		c.reasoning, any = chunkText{b: d.detailed}, true
+	}
 	if any {
 		c.whole, c.hasDelta = isWhole, !isWhole
+	}
+}
+
+// thinking consumes reasoning: a string, or an object that holds one.
+func (d *completionDecoder) thinking() chunkText {
+	j := &d.dec
+	if j.Kind() != jsonx.Object {
+		return d.string()
+	}
+	var t chunkText
+	j.Object()
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "content", "text", "summary":
+			if s := d.string(); len(t.b) == 0 {
+				t = s
+			}
+		}
+	}
+	return t
+}
+
+// parseDetails gathers the texts of reasoning_details.
+func (d *completionDecoder) parseDetails() {
+	j := &d.dec
+	if !j.Array() {
+		return
+	}
+	for j.More() {
+		if !j.Object() {
+			continue
+		}
+		for k, ok := j.Key(); ok; k, ok = j.Key() {
+			switch string(k) {
+			case "text", "summary":
+				s, _ := j.Str()
+				d.detailed = append(d.detailed, s...)
+			case "data":
+				s, _ := j.Str()
+				d.c.sealed = d.c.sealed || len(s) > 0
+			}
+		}
 	}
 }
 
@@ -298,7 +359,7 @@ func (d *completionDecoder) parseContent() {
 	case jsonx.String:
 		c.text = d.string()
 	case jsonx.Array, jsonx.Object:
-		d.joined, d.thought = d.joined[:0], d.thought[:0]
+		d.joined, d.thought, d.refused = d.joined[:0], d.thought[:0], d.refused[:0]
 		if j.Kind() == jsonx.Object {
 			d.parsePart()
 		} else {
@@ -307,7 +368,13 @@ func (d *completionDecoder) parseContent() {
 				d.parsePart()
 			}
 		}
-		c.text, c.reasoning = chunkText{b: d.joined}, chunkText{b: d.thought}
+		c.text = chunkText{b: d.joined}
+		if len(d.thought) > 0 {
+			c.reasoning = chunkText{b: d.thought}
+		}
+		if len(d.refused) > 0 {
+			c.refusal = chunkText{b: d.refused}
+		}
 	case jsonx.Null:
 		j.Skip()
 	default:
@@ -316,7 +383,7 @@ func (d *completionDecoder) parseContent() {
 	}
 }
 
-// parsePart adds the texts of one part to d.joined and d.thought.
+// parsePart adds the texts of one part to d.joined, d.thought and d.refused.
 func (d *completionDecoder) parsePart() {
 	j := &d.dec
 	if j.Kind() == jsonx.String {
@@ -331,6 +398,14 @@ func (d *completionDecoder) parsePart() {
 			case "text":
 				if s, ok := j.Str(); ok {
 					d.joined, lost = append(d.joined, s...), false
+				}
+			case "refusal":
+				if s, ok := j.Str(); ok {
+					d.refused, lost = append(d.refused, s...), false
+				}
+			case "image_url":
+				if k := j.Kind(); k == jsonx.Object || k == jsonx.String {
+					d.c.images, lost = append(d.c.images, j.Raw()), false
 				}
 			case "thinking", "reasoning":
 				lost = false

@@ -45,6 +45,7 @@ type completionDecoder struct {
 	ended      bool // Finish or Fail went out
 	reason     FinishReason
 	word       string
+	tier       string // service_tier, if it is not the default one
 	usage      Usage
 	said       [numBlockTypes]bool
 	others     [128]uint8 // states of the other choices; OpenAI allows 128
@@ -62,7 +63,8 @@ type completionDecoder struct {
 	block     Block
 	scratch   []byte
 
-	joined, thought []byte // the texts of content parts
+	joined, thought, refused []byte // the texts of content parts
+	detailed                 []byte // and those of reasoning_details
 }
 
 // completionCall is one tool call of the answer.
@@ -146,6 +148,7 @@ func (d *completionDecoder) Frame(f *sse.Frame, out Sink) {
 		}
 		return
 	}
+	d.noteTier()
 	d.start(out)
 	d.apply(out)
 	if !d.ended && c.hasUsage {
@@ -195,6 +198,7 @@ func (d *completionDecoder) JSON(body []byte, out Sink) {
 		d.fail(out, Unreadable(errNoChoices))
 		return
 	}
+	d.noteTier()
 	d.start(out)
 	d.apply(out)
 	if d.ended {
@@ -247,6 +251,15 @@ func (d *completionDecoder) start(out Sink) {
 	}
 }
 
+// noteTier remembers which service tier served the request.
+func (d *completionDecoder) noteTier() {
+	switch t := d.c.tier; string(t) {
+	case d.tier, "", "default", "auto":
+	default:
+		d.tier = string(t)
+	}
+}
+
 func (d *completionDecoder) fail(out Sink, err *Error) {
 	d.ended = true
 	d.ev = Event{Kind: EventFail, Err: err}
@@ -288,7 +301,7 @@ func (d *completionDecoder) finish(out Sink) {
 		d.reason = FinishToolCalls
 	}
 	d.ended = true
-	d.ev = Event{Kind: EventFinish, Reason: d.reason, Word: d.word}
+	d.ev = Event{Kind: EventFinish, Reason: d.reason, Word: d.word, Tier: d.tier}
 	out.Event(&d.ev)
 }
 
@@ -304,6 +317,9 @@ func (d *completionDecoder) apply(out Sink) {
 	if c.audio {
 		d.s.Ledger.Note("audio")
 	}
+	if c.sealed {
+		d.s.Ledger.Note("reasoning_details")
+	}
 	// A whole message in a stream repeats what came in pieces before.
 	if !c.whole || !d.said[BlockReasoning] {
 		d.say(out, BlockReasoning, c.reasoning, nil)
@@ -313,6 +329,9 @@ func (d *completionDecoder) apply(out Sink) {
 	}
 	if c.annotations != nil {
 		d.annotate(out)
+	}
+	if len(c.images) > 0 && (!c.whole || !d.said[BlockImage]) {
+		d.showImages(out)
 	}
 	if !c.whole || !d.said[BlockRefusal] {
 		d.say(out, BlockRefusal, c.refusal, c.refusalLogprobs)
@@ -393,6 +412,30 @@ func (d *completionDecoder) open(out Sink, t BlockType) {
 		d.ev.Part = 1 // a content part beside the text
 	}
 	out.Event(&d.ev)
+}
+
+// showImages tells the images of the chunk, which are whole.
+func (d *completionDecoder) showImages(out Sink) {
+	for _, raw := range d.c.images {
+		v := gjson.Parse(viewString(raw))
+		if i := v.Get("image_url"); i.Exists() {
+			v = i
+		}
+		if v.IsObject() {
+			v = v.Get("url")
+		}
+		if v.Type != gjson.String || v.Str == "" {
+			d.s.Ledger.Note("content")
+			continue
+		}
+		d.closeFor(out)
+		d.said[BlockImage] = true
+		d.block = Block{Type: BlockImage, URL: v.Str}
+		d.ev = Event{Kind: EventBlockStart, Index: d.next, Block: &d.block}
+		out.Event(&d.ev)
+		d.end(out, d.next, whole)
+		d.next++
+	}
 }
 
 // join puts a surrogate pair together that the backend split over two texts:

@@ -122,7 +122,10 @@ func missing(at Path) *Error {
 }
 
 // decodeChatRequest reads r.Body. A null counts as absent everywhere, as it
-// does with OpenAI.
+// does with OpenAI. What lazy leaves to Request.Complete is the conversation, and
+// every objection but those to the fields that say where to send the request and
+// how to answer it, or to there being no conversation at all: where it is passed
+// through, the rest is between the client and its backend.
 func decodeChatRequest(r *Request, lazy bool) *Error {
 	root := gjson.Parse(viewString(r.Body))
 	if !root.IsObject() {
@@ -134,31 +137,40 @@ func decodeChatRequest(r *Request, lazy bool) *Error {
 		if v.Type == gjson.Null {
 			return true
 		}
-		if k.String() == "messages" {
+		key := k.String()
+		if key == "messages" {
 			messages = v
 			return true
 		}
-		err = decodeChatField(r, k.String(), v)
+		e := decodeChatField(r, key, v)
+		if e != nil && lazy && key != "model" && key != "stream" {
+			r.blame(e)
+			return true
+		}
+		err = e
 		return err == nil
 	})
 	if err != nil {
 		return err
 	}
-	at := At("messages")
-	switch {
+	switch at := At("messages"); {
 	case !messages.Exists():
 		return missing(at)
 	case !messages.IsArray():
 		return anArray.check(messages, at)
+	case lazy:
+		r.later = func() *Error { return decodeConversation(r, messages) }
+		return nil
 	}
+	return decodeConversation(r, messages)
+}
+
+// decodeConversation reads the messages of a chat request.
+func decodeConversation(r *Request, messages gjson.Result) *Error {
 	if first := strings.TrimLeft(messages.Raw[1:], " \t\r\n"); first[0] == ']' {
-		e := Invalid(at, "'messages' must hold at least one message.")
+		e := Invalid(At("messages"), "'messages' must hold at least one message.")
 		e.Code = "empty_array"
 		return e
-	}
-	if lazy {
-		r.later = func() *Error { return decodeMessages(r, messages, "messages") }
-		return nil
 	}
 	return decodeMessages(r, messages, "messages")
 }
@@ -171,7 +183,9 @@ func decodeChatField(r *Request, key string, v gjson.Result) *Error {
 			return err
 		}
 		switch {
-		case s.param == ParamN && v.Raw == "1",
+		case s.param == ParamN && v.Num < 1:
+			return Invalid(at, "'n' must be at least 1.")
+		case s.param == ParamN && v.Num == 1,
 			s.param == ParamModalities && onlyText(v):
 			return nil // what everybody does anyway
 		case key == "max_tokens":
@@ -233,24 +247,20 @@ func decodeStreamOptions(r *Request, v gjson.Result) *Error {
 	if err := anObject.check(v, at); err != nil {
 		return err
 	}
-	var err *Error
-	v.ForEach(func(k, v gjson.Result) bool {
-		if v.Type == gjson.Null {
-			return true
+	if usage := v.Get("include_usage"); usage.Type != gjson.Null {
+		if err := aBoolean.check(usage, at.In("include_usage")); err != nil {
+			return err
 		}
-		switch k.String() {
-		case "include_usage":
-			err = aBoolean.check(v, at.In("include_usage"))
-			r.IncludeUsage = v.Bool()
-		case "include_obfuscation":
-			err = aBoolean.check(v, at.In("include_obfuscation"))
-			r.Set(ParamIncludeObfuscation, v.Raw, at.In("include_obfuscation"))
-		default:
-			r.Ledger.Unknown(1)
+		r.IncludeUsage = usage.Bool()
+	}
+	if told := v.Get("include_obfuscation"); told.Type != gjson.Null {
+		if err := aBoolean.check(told, at.In("include_obfuscation")); err != nil {
+			return err
 		}
-		return err == nil
-	})
-	return err
+		r.Set(ParamIncludeObfuscation, told.Raw, at.In("include_obfuscation"))
+	}
+	r.rest(v, at, []string{"include_usage", "include_obfuscation"}, nil)
+	return nil
 }
 
 // decodeMessages reads an array of chat messages into turns.
@@ -277,6 +287,7 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 	var f struct {
 		role, content, name, toolCalls, toolCallID, functionCall, refusal, reasoning, annotations gjson.Result
 	}
+	thoughts := "" // what the client calls its reasoning
 	m.ForEach(func(k, v gjson.Result) bool {
 		if v.Type == gjson.Null {
 			return true
@@ -297,10 +308,13 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 		case "refusal":
 			f.refusal = v
 		case "reasoning_content":
-			f.reasoning = v
+			f.reasoning, thoughts = v, "reasoning_content"
 		case "reasoning":
-			if v.Type == gjson.String && !f.reasoning.Exists() {
-				f.reasoning = v
+			switch {
+			case v.Type != gjson.String:
+				r.Ledger.Drop(at.In("reasoning"))
+			case !f.reasoning.Exists():
+				f.reasoning, thoughts = v, "reasoning"
 			}
 		case "annotations":
 			f.annotations = v
@@ -308,6 +322,8 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 			// A reference to an earlier answer of the model's own, which
 			// nobody else has.
 			r.Ledger.Drop(at.In("audio"))
+		case "cache_control", "reasoning_details":
+			r.Ledger.Drop(at.In(k.String()))
 		default:
 			r.Ledger.Unknown(1)
 		}
@@ -332,32 +348,45 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 		}
 	}
 	t := Turn{Role: role, Name: f.name.String(), Path: at}
+	// What a message of its role cannot have means nothing to anybody.
+	if role != RoleAssistant {
+		for _, m := range [...]struct {
+			v    *gjson.Result
+			name string
+		}{{&f.toolCalls, "tool_calls"}, {&f.functionCall, "function_call"}, {&f.refusal, "refusal"},
+			{&f.reasoning, "reasoning_content"}, {&f.annotations, "annotations"}} {
+			if m.v.Exists() {
+				r.Ledger.Drop(at.In(m.name))
+				*m.v = gjson.Result{}
+			}
+		}
+	}
 	if role == RoleTool {
 		return decodeToolMessage(r, t, f.role.Str == "function", f.content, f.toolCallID)
 	}
-	if role != RoleAssistant && (f.toolCalls.Exists() || f.functionCall.Exists()) {
-		// Nobody else calls tools.
-		r.Ledger.Drop(at.In("tool_calls"))
-		f.toolCalls, f.functionCall = gjson.Result{}, gjson.Result{}
+	if f.toolCallID.Exists() {
+		r.Ledger.Drop(at.In("tool_call_id"))
 	}
 	if s := f.reasoning.String(); s != "" {
-		t.Blocks = append(t.Blocks, Block{Type: BlockReasoning, Text: s, Path: at.In("reasoning_content")})
+		t.Blocks = append(t.Blocks, Block{Type: BlockReasoning, Text: s, Path: at.In(thoughts)})
 	}
-	hasMore := role == RoleAssistant && (f.toolCalls.Exists() || f.functionCall.Exists() || f.refusal.Exists() || len(t.Blocks) > 0)
 	switch {
 	case f.content.Exists():
 		var err *Error
 		if t.Blocks, err = decodeContent(r, t.Blocks, f.content, at.In("content"), at); err != nil {
 			return err
 		}
-	case !hasMore && role != RoleAssistant:
+	case role != RoleAssistant:
 		return missing(at.In("content"))
 	}
 	if s := f.refusal.String(); s != "" {
 		t.Blocks = append(t.Blocks, Block{Type: BlockRefusal, Text: s, Path: at.In("refusal")})
 	}
-	if f.annotations.IsArray() {
+	switch {
+	case f.annotations.IsArray():
 		keepAnnotations(r, &t, f.annotations)
+	case f.annotations.Exists():
+		r.Ledger.Drop(at.In("annotations"))
 	}
 	if f.toolCalls.Exists() {
 		if err := decodeToolCalls(r, &t, f.toolCalls); err != nil {
@@ -370,7 +399,7 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 			return err
 		}
 		b := Block{Type: BlockToolCall, CallID: functionCallID(len(r.Turns)), Path: at.In("function_call")}
-		if err := decodeCall(&b, c, "arguments", at.In("function_call")); err != nil {
+		if err := decodeCall(r, &b, c, "arguments", at.In("function_call")); err != nil {
 			return err
 		}
 		t.Blocks = append(t.Blocks, b)
@@ -522,7 +551,8 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 			err = aString.checkMembers(body, at.In("image_url"), "url", "detail")
 		}
 		if err == nil {
-			countUnknown(r, body, "url", "detail")
+			r.rest(body, at.In("image_url"), imageMembers, nil)
+			b.Inner = "image_url"
 			b.URL, b.Detail = body.Get("url").String(), body.Get("detail").String()
 			if b.URL == "" {
 				err = missing(at.In("image_url.url"))
@@ -534,7 +564,7 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 			err = aString.checkMembers(body, at.In("input_audio"), "data", "format")
 		}
 		if err == nil {
-			countUnknown(r, body, "data", "format")
+			r.rest(body, at.In("input_audio"), audioMembers, nil)
 			b.Data = body.Get("data").String()
 			if format := body.Get("format").String(); format != "" {
 				b.MIME = "audio/" + format
@@ -549,7 +579,8 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 			err = aString.checkMembers(body, at.In("file"), "filename", "file_id", "file_data")
 		}
 		if err == nil {
-			countUnknown(r, body, "filename", "file_id", "file_data")
+			r.rest(body, at.In("file"), fileMembers, nil)
+			b.Inner = "file"
 			b.Name, b.FileID = body.Get("filename").String(), body.Get("file_id").String()
 			b.MIME, b.Data = splitDataURL(body.Get("file_data").String())
 			if b.FileID == "" && b.Data == "" {
@@ -569,21 +600,24 @@ func decodePart(r *Request, blocks []Block, v gjson.Result, at Path) ([]Block, *
 	if err != nil {
 		return nil, err
 	}
-	countUnknown(r, v, "type", partBody(typ.String()))
+	if mark := v.Get("prompt_cache_breakpoint"); mark.IsObject() {
+		b.CacheBreakpoint = mark.Raw
+	}
+	r.rest(v, at, []string{"type", partBody(typ.String()), "prompt_cache_breakpoint"}, chatHabits)
 	return append(blocks, b), nil
 }
 
-// countUnknown counts the members of an object that Chat does not know.
-func countUnknown(r *Request, v gjson.Result, known ...string) {
-	n := 0
-	v.ForEach(func(k, _ gjson.Result) bool {
-		if !slices.Contains(known, k.String()) {
-			n++
-		}
-		return true
-	})
-	r.Ledger.Unknown(n)
-}
+// The members of the parts' objects.
+var (
+	imageMembers = []string{"url", "detail"}
+	audioMembers = []string{"data", "format"}
+	fileMembers  = []string{"filename", "file_id", "file_data"}
+)
+
+// chatHabits are members that vendors add to messages, parts and tools: marks of
+// a prompt cache as Anthropic has them, thought signatures of Gemini. Only a
+// server of the same habit understands them.
+var chatHabits = []string{"cache_control", "extra_content"}
 
 // partBody is the member of a content part that holds its content: it has the
 // name of the part's type.
@@ -630,17 +664,17 @@ func decodeToolCalls(r *Request, t *Turn, v gjson.Result) *Error {
 		}
 		switch c.Get("type").String() {
 		case "function", "":
-			err = decodeCall(&b, c.Get("function"), "arguments", at.In("function"))
+			err = decodeCall(r, &b, c.Get("function"), "arguments", at.In("function"))
 		case "custom":
 			b.Custom = true
-			err = decodeCall(&b, c.Get("custom"), "input", at.In("custom"))
+			err = decodeCall(r, &b, c.Get("custom"), "input", at.In("custom"))
 		default:
 			err = Invalid(at.In("type"), "'%s' must be function or custom.", at.In("type"))
 		}
 		if err != nil {
 			return false
 		}
-		countUnknown(r, c, "id", "type", "index", "function", "custom")
+		r.rest(c, at, []string{"id", "type", "index", "function", "custom"}, chatHabits)
 		t.Blocks = append(t.Blocks, b)
 		return true
 	})
@@ -648,7 +682,7 @@ func decodeToolCalls(r *Request, t *Turn, v gjson.Result) *Error {
 }
 
 // decodeCall reads {name, arguments} or {name, input}.
-func decodeCall(b *Block, v gjson.Result, field string, at Path) *Error {
+func decodeCall(r *Request, b *Block, v gjson.Result, field string, at Path) *Error {
 	if !v.Exists() {
 		return missing(at)
 	}
@@ -659,6 +693,7 @@ func decodeCall(b *Block, v gjson.Result, field string, at Path) *Error {
 	if b.Name = name.String(); name.Type != gjson.String || b.Name == "" {
 		return missing(at.In("name"))
 	}
+	r.rest(v, at, []string{"name", field}, nil)
 	switch args.Type {
 	case gjson.String:
 		b.Text = args.String()

@@ -169,7 +169,7 @@ func TestChatRequestNamesTheFieldAtFault(t *testing.T) {
 	f(`{"tools":[{"function":{"name":"f"}}],`+user+`}`, "tools[0].type")
 	f(`{"tools":[{"type":"function","function":{}}],`+user+`}`, "tools[0].function.name")
 	f(`{"tool_choice":"maybe",`+user+`}`, "tool_choice")
-	f(`{"response_format":{"type":"xml"},`+user+`}`, "response_format.type")
+	f(`{"response_format":{"type":5},`+user+`}`, "response_format.type")
 }
 
 // What only a vendor's server knows goes through to it, and nowhere else.
@@ -211,7 +211,7 @@ func TestChatEncodeRequest(t *testing.T) {
 		t.Helper()
 		r := chatDecode(t, body)
 		r.Ledger = Ledger{}
-		got, err := chatBackend{}.EncodeRequest(nil, r, a, stream)
+		got, err := chatProtocol.Encode(nil, r, a, stream)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			return
@@ -309,52 +309,27 @@ func TestChatEncodeRequestRefuses(t *testing.T) {
 	t.Parallel()
 	at := At("field")
 	user := []Turn{{Role: RoleUser, Blocks: []Block{{Type: BlockText, Text: "a"}}}}
-	for name, r := range map[string]*Request{
-		"n":              {Turns: user, Settings: []Setting{{ParamN, "2", at}}},
-		"a prompt":       {Turns: user, Settings: []Setting{{ParamPrompt, "{}", at}}},
-		"built-in tools": {Turns: user, Tools: []Tool{{Kind: ToolBuiltin, Name: "web_search", Path: at}}},
-		"an image by id": {Turns: []Turn{{Blocks: []Block{{Type: BlockImage, FileID: "file-1", Path: at}}}}},
-		"a file by URL":  {Turns: []Turn{{Blocks: []Block{{Type: BlockFile, URL: "https://x.test/a", Path: at}}}}},
-		"an image as a result": {Turns: []Turn{
+	for _, c := range []struct {
+		name, want string
+		r          *Request
+	}{
+		{"n", "field", &Request{Turns: user, Settings: []Setting{{ParamN, "2", at}}}},
+		{"a prompt", "field", &Request{Turns: user, Settings: []Setting{{ParamPrompt, "{}", at}}}},
+		{"built-in tools", "field.type", &Request{Turns: user, Tools: []Tool{{Kind: ToolBuiltin, Name: "web_search", Path: at}}}},
+		{"an image by id", "field.file_id", &Request{Turns: []Turn{{Blocks: []Block{{Type: BlockImage, FileID: "file-1", Path: at}}}}}},
+		{"a file by id", "field.file_id", &Request{Turns: []Turn{{Blocks: []Block{{Type: BlockFile, FileID: "file-1", Path: at}}}}}},
+		{"a file by URL", "field.file_url", &Request{Turns: []Turn{{Blocks: []Block{{Type: BlockFile, URL: "https://x.test/a", Path: at}}}}}},
+		{"an image as a result", "field", &Request{Turns: []Turn{
 			{Role: RoleAssistant, Blocks: []Block{{Type: BlockToolCall, CallID: "1", Name: "f"}}},
-			{Role: RoleTool, Blocks: []Block{{Type: BlockToolResult, CallID: "1", Parts: []Block{{Type: BlockImage, URL: "u", Path: at}}}}}}},
+			{Role: RoleTool, Blocks: []Block{{Type: BlockToolResult, CallID: "1", Parts: []Block{{Type: BlockImage, URL: "u", Path: at}}}}}}}},
 	} {
-		dst, err := chatBackend{}.EncodeRequest([]byte("kept"), r, &Agent{Name: "a"}, false)
-		if err == nil || err.Status != 400 || err.Param != "field" {
-			t.Errorf("%s: got %v, want a 400 for the field", name, err)
+		dst, err := chatBackend{}.EncodeRequest([]byte("kept"), c.r, &Agent{Name: "a"}, false)
+		if err == nil || err.Status != 400 || err.Param != c.want {
+			t.Errorf("%s: got %v, want a 400 for %s", c.name, err, c.want)
 		}
 		if string(dst) != "kept" {
-			t.Errorf("%s: got %q in the buffer, want what was there", name, dst)
+			t.Errorf("%s: got %q in the buffer, want what was there", c.name, dst)
 		}
-	}
-}
-
-// Chat knows no images in their original size.
-func TestChatEncodeRequestOriginalDetail(t *testing.T) {
-	t.Parallel()
-	r := &Request{Turns: []Turn{{Blocks: []Block{{Type: BlockImage, URL: "u", Detail: "original", Path: AtIndex("input", 0)}}}}}
-	got, err := chatBackend{}.EncodeRequest(nil, r, &Agent{Name: "a"}, false)
-	if want := `"detail":"high"`; err != nil || !strings.Contains(string(got), want) {
-		t.Errorf("got %s, %v, want %s in it", got, err, want)
-	}
-	if got, want := strings.Join(r.Ledger.Names(), ","), "input[0].detail"; got != want {
-		t.Errorf("ledger: got %q, want %q", got, want)
-	}
-}
-
-// Parts of a tool's output do not run together.
-func TestChatEncodeRequestPartsOfAResult(t *testing.T) {
-	t.Parallel()
-	r := &Request{Turns: []Turn{
-		{Role: RoleAssistant, Blocks: []Block{{Type: BlockToolCall, CallID: "1", Name: "f", Text: "{}"}}},
-		{Role: RoleTool, Blocks: []Block{{Type: BlockToolResult, CallID: "1", Name: "f", Parts: []Block{{Type: BlockText, Text: "a"}, {Type: BlockText, Text: "b"}}}}},
-	}}
-	got, err := chatBackend{}.EncodeRequest(nil, r, &Agent{Name: "a"}, false)
-	if want := `"content":"a\nb"`; err != nil || !strings.Contains(string(got), want) {
-		t.Errorf("got %s, %v, want %s in it", got, err, want)
-	}
-	if got, want := foldHistory(r).Text, "Assistant called f: {}\n\nResult of f: a\nb"; got != want {
-		t.Errorf("folded: got %q, want %q", got, want)
 	}
 }
 
@@ -1000,7 +975,11 @@ func TestChatLazyRequest(t *testing.T) {
 	if got, e := chatProtocol.SpliceRequest(nil, r, &Agent{SystemPrompt: "be long"}); e != nil || strings.Contains(string(got), "be long") {
 		t.Errorf("a default over the client's own word: %s %v", got, e)
 	}
-	if _, e := decode(`{"messages":[ ]}`); e == nil || e.Code != "empty_array" {
+	r, e = decode(`{"messages":[ ]}`)
+	if e != nil {
+		t.Fatalf("empty: %v", e)
+	}
+	if _, e := responsesProtocol.Encode(nil, r, a, false); e == nil || e.Code != "empty_array" {
 		t.Errorf("empty: %v", e)
 	}
 }

@@ -19,10 +19,10 @@ func decodeChatTools(r *Request, v gjson.Result) *Error {
 		switch typ := t.Get("type").String(); typ {
 		case "function":
 			err = decodeFunction(r, &tool, t.Get("function"), at.In("function"))
-			countUnknown(r, t, "type", "function")
+			r.rest(t, at, []string{"type", "function"}, chatHabits)
 		case "custom":
 			err = decodeCustom(r, &tool, t.Get("custom"), at.In("custom"))
-			countUnknown(r, t, "type", "custom")
+			r.rest(t, at, []string{"type", "custom"}, chatHabits)
 		case "":
 			err = missing(at.In("type"))
 		default:
@@ -54,7 +54,7 @@ func decodeFunction(r *Request, t *Tool, f gjson.Result, at Path) *Error {
 		return err
 	}
 	t.Description = f.Get("description").String()
-	countUnknown(r, f, "name", "description", "parameters", "strict")
+	r.rest(f, at, []string{"name", "description", "parameters", "strict"}, chatHabits)
 	if s := f.Get("strict"); s.Exists() && s.Type != gjson.Null {
 		if err := aBoolean.check(s, at.In("strict")); err != nil {
 			return err
@@ -86,7 +86,7 @@ func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
 		return err
 	}
 	t.Description = c.Get("description").String()
-	countUnknown(r, c, "name", "description", "format")
+	r.rest(c, at, []string{"name", "description", "format"}, chatHabits)
 	if err := anObject.checkMembers(c, at, "format"); err != nil {
 		return err
 	}
@@ -95,6 +95,10 @@ func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
 		Definition: format.Get("grammar.definition").String()}
 	switch t.Grammar.Type {
 	case "", "text", "grammar":
+		r.rest(format, at.In("format"), []string{"type", "grammar"}, nil)
+		if g := format.Get("grammar"); g.IsObject() {
+			r.rest(g, at.In("format.grammar"), []string{"syntax", "definition"}, nil)
+		}
 		return nil
 	}
 	return Invalid(at.In("format.type"), "'%s' must be text or grammar.", at.In("format.type"))
@@ -144,6 +148,8 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 	case "allowed_tools":
 		c.Mode = ChoiceAllowed
 		allowed := v.Get("allowed_tools")
+		r.rest(v, at, []string{"type", "allowed_tools"}, nil)
+		r.rest(allowed, at.In("allowed_tools"), []string{"mode", "tools"}, nil)
 		switch allowed.Get("mode").String() {
 		case "auto":
 		case "required":
@@ -159,7 +165,7 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
 			kind, name := choiceTool(t)
 			named = name != ""
-			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: list})
+			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.Sub("allowed_tools.tools", len(c.Tools))})
 			return named
 		})
 		if !named {
@@ -170,6 +176,10 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 		c.Kind, c.Name = choiceTool(v)
 		if c.Name == "" {
 			return missing(at.In(typ + ".name"))
+		}
+		if c.Kind != ToolBuiltin {
+			r.rest(v, at, []string{"type", typ}, nil)
+			r.rest(v.Get(typ), at.In(typ), []string{"name"}, nil)
 		}
 	}
 	r.ToolChoice = c
@@ -200,6 +210,7 @@ func decodeFunctionCall(r *Request, v gjson.Result) *Error {
 		c.Mode = ChoiceAuto
 	case v.IsObject() && v.Get("name").Type == gjson.String:
 		c.Mode, c.Name = ChoiceNamed, v.Get("name").String()
+		r.rest(v, at, []string{"name"}, nil)
 	default:
 		return Invalid(at, "'function_call' must be none, auto or an object with a name.")
 	}
@@ -213,8 +224,8 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 		return err
 	}
 	f := Format{Path: at}
-	countUnknown(r, v, "type", "json_schema")
-	switch v.Get("type").String() {
+	r.rest(v, at, []string{"type", "json_schema"}, nil)
+	switch typ := v.Get("type"); typ.String() {
 	case "text":
 		f.Kind = FormatText
 	case "json_object":
@@ -225,7 +236,7 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 		if err := anObject.check(s, at.In("json_schema")); err != nil {
 			return err
 		}
-		countUnknown(r, s, "name", "description", "schema", "strict")
+		r.rest(s, at.In("json_schema"), []string{"name", "description", "schema", "strict"}, nil)
 		if err := aString.checkMembers(s, at.In("json_schema"), "name", "description"); err != nil {
 			return err
 		}
@@ -245,8 +256,13 @@ func decodeResponseFormat(r *Request, v gjson.Result) *Error {
 			}
 			f.Strict = TriOf(strict.Bool())
 		}
-	default:
-		return Invalid(at.In("type"), "'%s' must be text, json_object or json_schema.", at.In("type"))
+	case "":
+		return missing(at.In("type"))
+	default: // a vendor's own (Fireworks' grammar, llama.cpp's)
+		if err := aString.check(typ, at.In("type")); err != nil {
+			return err
+		}
+		f.Kind, f.Name = FormatOther, typ.String()
 	}
 	r.Format = f
 	return nil

@@ -84,9 +84,9 @@ func (cognipeerFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 // agent, the input before the conversation that it continues, and what the
 // Responses API has beyond that.
 func cognipeerRest(r *Request, input gjson.Result) *Error {
-	noInput := Invalid(At("input"), cognipeerNoInput)
+	noInput := func() *Error { return Invalid(At("input"), cognipeerNoInput) }
 	if isArray := input.IsArray(); !isArray && input.Type != gjson.String || !isArray && input.Str == "" || isArray && input.Get("#").Int() == 0 {
-		return noInput
+		return noInput()
 	}
 	previous := ""
 	d := respRequest{r: r}
@@ -113,7 +113,7 @@ func cognipeerRest(r *Request, input gjson.Result) *Error {
 		return err
 	}
 	if !asksSomething(r) {
-		return noInput
+		return noInput()
 	}
 	switch {
 	case strings.HasPrefix(previous, "resp_"):
@@ -269,7 +269,7 @@ type cognipeerBackend struct{}
 // message and drops everything else without a word, so that the conversation is
 // folded into that one text.
 func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) ([]byte, *Error) {
-	refuse := func(at Path) ([]byte, *Error) { return nil, Unsupported(at, a, "cognipeer") }
+	refuse := func(at Path) ([]byte, *Error) { return nil, Unsupported(at, a, cognipeerProtocol.Title) }
 	if f := &r.Format; f.Kind == FormatJSONObject || f.Kind == FormatJSONSchema {
 		return refuse(f.Path)
 	}
@@ -309,9 +309,9 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 		s := &r.Settings[i]
 		switch s.Param {
 		case ParamVersion:
-			version = s.Raw
+			version = r.Take(i)
 		case ParamRuntimeContext:
-			context = s.Raw
+			context = r.Take(i)
 		case ParamN:
 			if n, err := strconv.ParseFloat(s.Raw, 64); err != nil || n > 1 {
 				return refuse(s.Path)
@@ -355,13 +355,10 @@ func cognipeerVersionOption(v string) error {
 	return nil
 }
 
-// cognipeerEcho is the version that an answer tells: that of the agent which
-// answered, where it said so, else the client's own word. Agents of other
-// protocols have one version.
-func cognipeerEcho(s *Setup, asked string) string {
-	if s.version != "" {
-		return s.version
-	}
+// cognipeerEcho is the version that an answer tells where the agent which gave
+// it has no such thing: the client's own word, raw JSON, else the first and only
+// one.
+func cognipeerEcho(asked string) string {
 	if n := jsNumber(gjson.Parse(asked)); n >= 1 && !math.IsInf(n, 0) {
 		return strconv.FormatFloat(n, 'f', -1, 64)
 	}

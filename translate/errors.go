@@ -133,6 +133,15 @@ func InBand(status int, code, message string) *Error {
 // The answer is always an error: a status of success or redirection, which the
 // caller could not use, is a bad gateway.
 func BackendStatus(status int, body *ErrorBody, retryAfter time.Duration, forward bool) *Error {
+	if body != nil && status == 500 {
+		if inner, message := innerStatus(body.Message); inner != 0 {
+			told := *body
+			told.Message = message
+			e := BackendStatus(inner, &told, retryAfter, forward)
+			e.NoRetry = true // what it refused, and when, is not known
+			return e
+		}
+	}
 	own := body != nil && body.Own
 	var e *Error
 	if forward && (status == 401 || status == 403) {
@@ -167,6 +176,18 @@ func BackendStatus(status int, body *ErrorBody, retryAfter time.Duration, forwar
 	}
 	e.Cause = fmt.Errorf("backend answered %d: %s", status, detail)
 	return e
+}
+
+// innerStatus splits a message like "400: Agent name is required", which FastAPI
+// servers that catch their own HTTPException tell under a 500. The status is 0
+// and the message whole if it has no such form.
+func innerStatus(message string) (int, string) {
+	if word, rest, ok := strings.Cut(message, ": "); ok && len(word) == 3 {
+		if n, err := strconv.Atoi(word); err == nil && n >= 400 && n < 600 {
+			return n, rest
+		}
+	}
+	return 0, message
 }
 
 func statusError(status int, own bool) *Error {

@@ -27,7 +27,7 @@ const (
 	// EventUsage tells the tokens spent so far. It may repeat; the last one
 	// counts.
 	EventUsage
-	// EventFinish is the end of an answer that is whole: Reason, Word.
+	// EventFinish is the end of an answer that is whole: Reason, Word, Tier.
 	EventFinish
 	// EventFail is the end of one that is not: Err.
 	EventFail
@@ -80,9 +80,11 @@ type Event struct {
 	// EventUsage.
 	Usage Usage
 
-	// EventFinish. Word is the backend's own word for the reason.
+	// EventFinish. Word is the backend's own word for the reason; Tier the
+	// service tier that served the request, "" for the default one.
 	Reason FinishReason
 	Word   string
+	Tier   string
 
 	// EventFail.
 	Err *Error

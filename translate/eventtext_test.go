@@ -16,7 +16,7 @@ import (
 //	annotation 0 {…}
 //	end 0 incomplete opaque="…"
 //	usage input=1 output=2 total=3 cached=0 reasoning=0
-//	finish stop word="stop"
+//	finish stop word="stop" tier="flex"
 //	fail status=502 code="…" message="…"
 //	ping
 //	native name="…" data="…"
@@ -119,6 +119,7 @@ func eventText(e *Event) string {
 	case EventFinish:
 		a.WriteString("finish " + e.Reason.String())
 		a.str("word", e.Word)
+		a.str("tier", e.Tier)
 	case EventFail:
 		a.WriteString("fail")
 		if e.Err != nil {
@@ -368,8 +369,12 @@ func (e *Event) setText(key, v string) error {
 		*to = num()
 		return nil
 	case EventFinish:
-		if key == "word" {
+		switch key {
+		case "word":
 			e.Word = v
+			return nil
+		case "tier":
+			e.Tier = v
 			return nil
 		}
 	case EventFail:
@@ -419,7 +424,7 @@ end 6
 usage input=1 output=2 total=3 cached=0 reasoning=0
 ping
 native name="n" data="d"
-finish length word="max"
+finish length word="max" tier="flex"
 fail status=502 code="c" message="m m"
 `
 	if got := canonicalEvents(t, text); got != text {

@@ -17,6 +17,7 @@ type Fold struct {
 	Usage    Usage
 	Reason   FinishReason
 	Word     string
+	Tier     string
 	// Err is the failure, nil if the answer is whole.
 	Err   *Error
 	Ended bool
@@ -99,7 +100,7 @@ func (f *Fold) Event(e *Event) {
 	case EventUsage:
 		f.Usage.Merge(e.Usage)
 	case EventFinish:
-		f.Reason, f.Word, f.Ended = e.Reason, clone(e.Word), true
+		f.Reason, f.Word, f.Tier, f.Ended = e.Reason, clone(e.Word), clone(e.Tier), true
 	case EventFail:
 		for _, b := range f.blocks {
 			if !b.ended {

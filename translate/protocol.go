@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -52,9 +53,17 @@ type Protocol struct {
 	Query func(r *Request, a *Agent) string
 	// AsksStream says what a backend of this protocol can be asked for.
 	AsksStream StreamMode
+	// Spells says that its agents may stream a letter an event. Such deltas are
+	// gathered for the client (Answer.Hold).
+	Spells bool
 	// TakesItems says that EncodeRequest itself sees to the Essential data blocks of
 	// a client whose protocol takes items too; all others Encode refuses.
 	TakesItems bool
+	// TakesMarks says that EncodeRequest itself sees to what a conversation is
+	// marked with beside its content: phases, citations, logprobs, an unfinished
+	// item's status, breakpoints of a prompt cache. For all others Encode notes
+	// them in the ledger.
+	TakesMarks bool
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
@@ -69,21 +78,76 @@ type Protocol struct {
 // Encode appends the body for a backend of protocol p, another one than the
 // client's: the agent's defaults are filled in, what the backend has no words for
 // goes to r.Ledger or, where that would change the meaning, is the error.
+//
+// It answers for what no encoder can be trusted never to forget: a setting that
+// EncodeRequest has not taken is in the ledger afterwards.
 func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error) {
 	if e := r.Complete(); e != nil {
 		return dst, e
 	}
 	r.ApplyDefaults(a)
-	if !p.TakesItems || r.Face == nil || !r.Face.TakesItems {
-		for i := range r.Turns {
-			for j := range r.Turns[i].Blocks {
-				if b := &r.Turns[i].Blocks[j]; b.Essential && b.Type == BlockData {
-					return dst, Unsupported(b.Path.In("type"), a, p.Name)
-				}
+	if e := p.refuse(r, a); e != nil {
+		return dst, e
+	}
+	if e := r.orphan(); e != nil {
+		return dst, e
+	}
+	r.settle()
+	if !p.TakesMarks {
+		r.dropMarks()
+	}
+	out, e := p.EncodeRequest(dst, r, a, stream)
+	if e != nil {
+		return dst, e
+	}
+	for i := range r.Settings {
+		if r.lost(i) {
+			r.Ledger.Drop(r.Settings[i].Path)
+		}
+	}
+	if r.Store == Yes && !r.stored {
+		r.Ledger.Drop(At("store"))
+	}
+	return out, nil
+}
+
+// refuse finds what only a backend of the client's own protocol could honour:
+// formats and items of a vendor's own, and the tools that its server runs.
+func (p *Protocol) refuse(r *Request, a *Agent) *Error {
+	if r.Format.Kind == FormatOther {
+		return Unsupported(r.Format.Path.In("type"), a, p.Title)
+	}
+	if p.TakesItems && r.Face != nil && r.Face.TakesItems {
+		return nil
+	}
+	for i := range r.Turns {
+		for j := range r.Turns[i].Blocks {
+			switch b := &r.Turns[i].Blocks[j]; {
+			case !b.Essential:
+			case b.Type == BlockData:
+				return Unsupported(b.Path.In("type"), a, p.Title)
+			case b.Type == BlockImage || b.Type == BlockFile:
+				return Unsupported(b.Path, a, p.Title)
 			}
 		}
 	}
-	return p.EncodeRequest(dst, r, a, stream)
+	for i := range r.Tools {
+		if t := &r.Tools[i]; t.Kind == ToolBuiltin {
+			e := Unsupported(t.Path.In("type"), a, p.Title)
+			e.Message = fmt.Sprintf("'%s' is not supported: agent %q speaks the %s protocol, which has no built-in tool %q.",
+				e.Param, a.Name, p.Title, cleanMessage(t.Name))
+			return e
+		}
+	}
+	if c := &r.ToolChoice; c.Mode == ChoiceNamed && c.Kind == ToolBuiltin {
+		return Unsupported(c.Path.In("type"), a, p.Title)
+	}
+	for i := range r.ToolChoice.Tools {
+		if t := &r.ToolChoice.Tools[i]; t.Kind == ToolBuiltin {
+			return Unsupported(t.Path.In("type"), a, p.Title)
+		}
+	}
+	return nil
 }
 
 // StreamMode says whether a backend can be asked for a stream.
@@ -120,6 +184,8 @@ type Speech struct {
 	// Phase says that the encoder tells commentary from the final answer;
 	// otherwise commentary reaches it as reasoning.
 	Phase bool
+	// Logprobs are the types whose deltas the encoder takes with their logprobs.
+	Logprobs BlockSet
 	// OneReasoning says that the protocol has one channel for reasoning: of raw
 	// and summary only the kind seen first is sent.
 	OneReasoning bool
@@ -191,7 +257,8 @@ type Setup struct {
 	// before the encoder. They serve tests.
 	Decoded, Encoded *Checker
 
-	version string // of the agent that answered, where it has such a thing (Cognipeer)
+	version string    // of the agent that answered, where it has such a thing (Cognipeer)
+	costs   [2]string // img_cost and total_cost as the backend told them, JSON numbers (Swarms)
 }
 
 // ID makes the nth id of the answer under a prefix: msg_, then the seed, then
@@ -326,5 +393,9 @@ type Tap struct {
 	ID      string // of the answer
 	Model   string
 	Created int64
-	Seq     int64 // last sequence number seen, -1 if none
+	Seq     int64    // last sequence number seen, -1 if none
+	Request *Request // what was asked
+	// Told says that the backend itself has told the failure in what passed
+	// through: only the protocol's end is missing.
+	Told bool
 }

@@ -22,6 +22,7 @@ var responsesProtocol = Protocol{
 	Speaks:      respSpeech,
 	AsksStream:  StreamAsAsked,
 	TakesItems:  true,
+	TakesMarks:  true,
 	Face:        responsesFace{},
 	Backend:     responsesBackend{},
 }
@@ -30,16 +31,17 @@ var responsesProtocol = Protocol{
 // backend ran itself, and data, it writes only where they came as items of the
 // Responses API; it notes the others in the ledger.
 var respSpeech = Speech{
-	Blocks: Blocks(BlockText, BlockReasoning, BlockRefusal, BlockToolCall, BlockData),
-	Ran:    true,
-	Phase:  true,
+	Blocks:   Blocks(BlockText, BlockReasoning, BlockRefusal, BlockToolCall, BlockData),
+	Logprobs: Blocks(BlockText),
+	Ran:      true,
+	Phase:    true,
 }
 
 type responsesFace struct{}
 
 // DecodeRequest implements Face.
 func (responsesFace) DecodeRequest(in *Inbound) (*Request, *Error) {
-	d := respRequest{r: &Request{Face: &responsesProtocol, Body: in.Body}}
+	d := respRequest{r: &Request{Face: &responsesProtocol, Body: in.Body}, lazy: in.Lazy}
 	if err := d.decode(); err != nil {
 		return nil, err
 	}
@@ -53,10 +55,11 @@ func (responsesFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 		}
 		return nil, Invalid(At("input"), "'input' is required.")
 	}
-	if err := d.decodeInput(); err != nil {
-		return nil, err
+	if in.Lazy {
+		d.r.later = d.decodeInput
+		return d.r, d.references()
 	}
-	return d.r, nil
+	return d.r, d.decodeInput()
 }
 
 // NewEncoder implements Face.
@@ -129,6 +132,10 @@ var respItems = map[string]bool{
 	"apply_patch_call_output": false,
 	"compaction":              false,
 	"compaction_trigger":      false,
+	"program":                 true,
+	"program_output":          false,
+	"additional_tools":        false,
+	"configuration_update":    false,
 }
 
 // respNative reports whether native is an item that only the Responses API

@@ -37,7 +37,7 @@ func (responsesBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream b
 	w.b = append(w.b, ']')
 	// The API's own default is to store; nobody asked for it here.
 	w.b = append(w.b, `,"store":`...)
-	w.b = strconv.AppendBool(w.b, r.Store == Yes)
+	w.b = strconv.AppendBool(w.b, r.TakeStore() == Yes)
 	w.b = append(w.b, `,"stream":`...)
 	w.b = strconv.AppendBool(w.b, stream)
 	if err := w.tools(); err != nil {
@@ -49,7 +49,7 @@ func (responsesBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream b
 	return append(w.b, '}'), nil
 }
 
-func (w *respWriter) refuse(at Path) *Error { return Unsupported(at, w.a, "responses") }
+func (w *respWriter) refuse(at Path) *Error { return Unsupported(at, w.a, responsesProtocol.Title) }
 
 // isInstructions tells the turns that go to the field instructions: the
 // client's own, and the configured system prompt.
@@ -93,6 +93,9 @@ func (w *respWriter) turn(t *Turn) *Error {
 	}
 	if t.Name != "" {
 		w.r.Ledger.Drop(t.Path.In("name"))
+	}
+	if t.Author != "" { // the name of another agent, which stood in its role
+		w.r.Ledger.Drop(t.Path.In("role"))
 	}
 	blocks := t.Blocks
 	for len(blocks) > 0 {
@@ -154,7 +157,11 @@ func (w *respWriter) message(t *Turn, blocks []Block) *Error {
 	if p := t.Phase.String(); p != "" && role == RoleAssistant {
 		w.b = append(append(append(w.b, `,"phase":"`...), p...), '"')
 	}
-	if len(blocks) == 1 && blocks[0].Type == BlockText && len(blocks[0].Annotations) == 0 {
+	for i := range blocks {
+		w.marks(t, &blocks[i], role == RoleAssistant)
+	}
+	if b := &blocks[0]; len(blocks) == 1 && b.Type == BlockText && len(b.Annotations) == 0 && b.Logprobs == "" &&
+		(b.CacheBreakpoint == "" || role == RoleAssistant) {
 		w.b = append(w.b, `,"content":`...)
 		w.b = jsonx.AppendStringS(w.b, blocks[0].Text)
 		w.b = append(w.b, '}')
@@ -168,6 +175,24 @@ func (w *respWriter) message(t *Turn, blocks []Block) *Error {
 	}
 	w.b = append(w.b, "]}"...)
 	return nil
+}
+
+// marks notes what a block is marked with where the part that it becomes has no
+// place for it: an answer's own marks in a message of the user's, a breakpoint of
+// a prompt cache in one of the assistant's, an unfinished message.
+func (w *respWriter) marks(t *Turn, b *Block, output bool) {
+	switch {
+	case output && b.CacheBreakpoint != "":
+		w.r.Ledger.Drop(b.Path.In("prompt_cache_breakpoint"))
+	case !output && len(b.Annotations) > 0:
+		w.r.Ledger.Drop(b.Path.In("annotations"))
+	}
+	if b.Logprobs != "" && (!output || b.Type != BlockText) {
+		w.r.Ledger.Drop(b.Path.In("logprobs"))
+	}
+	if output && b.Status != StatusComplete {
+		w.r.Ledger.Drop(t.Path.In("status"))
+	}
 }
 
 // part writes one part of a message or of a tool's output.
@@ -188,8 +213,11 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 		w.b = jsonx.AppendStringS(w.b, b.Text)
 		w.b = append(w.b, '}')
 	case BlockImage:
-		if output {
+		switch {
+		case output:
 			return w.refuse(b.Path)
+		case b.FileID != "" && !w.own: // of another server's store
+			return w.refuse(b.Path.In("file_id"))
 		}
 		w.b = append(w.b, `{"type":"input_image","detail":`...)
 		w.b = jsonx.AppendStringS(w.b, firstOf(b.Detail, "auto"))
@@ -199,10 +227,13 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 		}
 		w.optional("image_url", url)
 		w.optional("file_id", b.FileID)
-		w.b = append(w.b, '}')
+		w.closePart(b, output)
 	case BlockFile:
-		if output {
+		switch {
+		case output:
 			return w.refuse(b.Path)
+		case b.FileID != "" && !w.own:
+			return w.refuse(b.Path.In("file_id"))
 		}
 		w.b = append(w.b, `{"type":"input_file"`...)
 		w.optional("filename", b.Name)
@@ -219,7 +250,7 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 			w.b = jsonx.AppendEscaped(w.b, viewBytes(b.Data))
 			w.b = append(w.b, '"')
 		}
-		w.b = append(w.b, '}')
+		w.closePart(b, output)
 	case BlockAudio:
 		return w.refuse(b.Path)
 	default:
@@ -229,7 +260,7 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 		}
 		w.b = append(append(append(w.b, `{"type":"`...), kind...), `","text":`...)
 		w.b = jsonx.AppendString(w.b, RenderBlock(nil, b))
-		if output && len(b.Annotations) > 0 {
+		if output {
 			w.b = append(w.b, `,"annotations":[`...)
 			for i, a := range b.Annotations {
 				if i > 0 {
@@ -238,10 +269,22 @@ func (w *respWriter) part(b *Block, output bool) *Error {
 				w.b = respAppendJSON(w.b, viewBytes(a))
 			}
 			w.b = append(w.b, ']')
+			if b.Logprobs != "" && b.Type == BlockText {
+				w.raw("logprobs", b.Logprobs)
+			}
 		}
-		w.b = append(w.b, '}')
+		w.closePart(b, output)
 	}
 	return nil
+}
+
+// closePart ends a part, with its breakpoint of a prompt cache if it is a part
+// that the server reads.
+func (w *respWriter) closePart(b *Block, output bool) {
+	if b.CacheBreakpoint != "" && !output {
+		w.raw("prompt_cache_breakpoint", b.CacheBreakpoint)
+	}
+	w.b = append(w.b, '}')
 }
 
 // optional writes a string member that is left out when empty.
@@ -315,7 +358,18 @@ func (w *respWriter) call(b *Block) {
 	w.b = append(w.b, `,"name":`...)
 	w.b = jsonx.AppendStringS(w.b, b.Name)
 	w.b = append(append(append(w.b, `,"`...), text...), `":`...)
-	w.b = jsonx.AppendStringS(w.b, b.Text)
+	args := b.Text
+	if args == "" && !b.Custom { // a call without arguments; this has to be JSON
+		args = "{}"
+	}
+	w.b = jsonx.AppendStringS(w.b, args)
+	if b.Status != StatusComplete {
+		if b.Custom { // has no status
+			w.r.Ledger.Drop(b.Path.In("status"))
+		} else {
+			w.b = append(w.b, `,"status":"incomplete"`...)
+		}
+	}
 	w.b = append(w.b, '}')
 }
 
@@ -342,6 +396,7 @@ func (w *respWriter) callOutput(b *Block) *Error {
 	}
 	w.b = append(w.b, '[')
 	for i := range b.Parts {
+		w.marks(nil, &b.Parts[i], false)
 		if err := w.part(&b.Parts[i], false); err != nil {
 			return err
 		}
@@ -393,9 +448,10 @@ func (w *respWriter) tools() *Error {
 		w.tool(t)
 	}
 	for i := range r.Settings {
-		if s := &r.Settings[i]; s.Param == ParamWebSearch {
+		if s := &r.Settings[i]; s.Param == ParamWebSearch && !r.repeated(i) {
 			next()
-			w.webSearch(s.Raw)
+			r.Take(i)
+			w.webSearch(s)
 		}
 	}
 	if n > 0 {
@@ -441,8 +497,11 @@ func (w *respWriter) tool(t *Tool) {
 
 // webSearch writes Chat's web_search_options as the tool that the API has in
 // their place.
-func (w *respWriter) webSearch(raw string) {
-	o := gjson.Parse(raw)
+func (w *respWriter) webSearch(s *Setting) {
+	o := gjson.Parse(s.Raw)
+	w.r.rest(o, s.Path, []string{"search_context_size", "user_location"}, nil)
+	w.r.rest(o.Get("user_location"), s.Path.In("user_location"), []string{"type", "approximate"}, nil)
+	w.r.rest(o.Get("user_location.approximate"), s.Path.In("user_location.approximate"), []string{"city", "country", "region", "timezone"}, nil)
 	w.b = append(w.b, `{"type":"web_search"`...)
 	w.optional("search_context_size", respText(o.Get("search_context_size")))
 	if place := o.Get("user_location.approximate"); place.IsObject() {
@@ -533,67 +592,66 @@ func (w *respWriter) settings(stream bool) *Error {
 	var include, reasoning, text []byte
 	for i := range r.Settings {
 		s := &r.Settings[i]
-		if s.Param != ParamInclude && s.Param != ParamReasoningOther && r.repeated(i) {
+		if r.repeated(i) {
 			continue // written more than once: the last one counts
 		}
 		if name := respNames[s.Param]; name != "" {
-			w.raw(name, s.Raw)
+			w.raw(name, r.Take(i))
 			continue
 		}
 		switch s.Param {
 		case ParamMaxTokens:
-			n, err := strconv.ParseFloat(s.Raw, 64)
-			if err == nil && n < respMinTokens {
+			raw := r.Take(i)
+			if number(raw) < respMinTokens {
+				// The limit that the client gets is not the one it set.
 				r.Ledger.Drop(s.Path)
-				w.raw("max_output_tokens", strconv.Itoa(respMinTokens))
-			} else {
-				w.raw("max_output_tokens", s.Raw)
+				raw = strconv.Itoa(respMinTokens)
 			}
+			w.raw("max_output_tokens", raw)
 		case ParamFrequencyPenalty, ParamPresencePenalty:
 			// Open Responses takes them, the vendor does not: they go where they
 			// come from.
-			if !w.own {
-				r.Ledger.Drop(s.Path)
-			} else if s.Param == ParamFrequencyPenalty {
-				w.raw("frequency_penalty", s.Raw)
-			} else {
-				w.raw("presence_penalty", s.Raw)
+			switch {
+			case !w.own:
+			case s.Param == ParamFrequencyPenalty:
+				w.raw("frequency_penalty", r.Take(i))
+			default:
+				w.raw("presence_penalty", r.Take(i))
 			}
-		case ParamN:
-			if n, err := strconv.ParseFloat(s.Raw, 64); err != nil || n > 1 {
-				return w.refuse(s.Path)
+		case ParamN, ParamAudio:
+			if r.idle(s) {
+				continue
 			}
-		case ParamAudio:
 			return w.refuse(s.Path)
 		case ParamModalities:
 			if strings.Contains(s.Raw, "audio") {
 				return w.refuse(s.Path)
 			}
 		case ParamLogprobs:
-			if s.Raw == "true" {
+			if r.Take(i) == "true" {
 				include = respInclude(include, `"message.output_text.logprobs"`)
 			}
 		case ParamIncludeEncrypted:
+			r.Take(i)
 			include = respInclude(include, `"reasoning.encrypted_content"`)
 		case ParamInclude:
-			include = respInclude(include, s.Raw)
+			include = respInclude(include, r.Take(i))
 		case ParamReasoningEffort:
-			reasoning = respMember(reasoning, `"effort":`, s.Raw)
+			reasoning = respMember(reasoning, `"effort":`, r.Take(i))
 		case ParamReasoningSummary:
-			reasoning = respMember(reasoning, `"summary":`, s.Raw)
+			reasoning = respMember(reasoning, `"summary":`, r.Take(i))
 		case ParamReasoningOther:
-			reasoning = respMember(reasoning, "", s.Raw[1:len(s.Raw)-1])
+			raw := r.Take(i)
+			reasoning = respMember(reasoning, "", raw[1:len(raw)-1])
 		case ParamVerbosity:
-			text = respMember(text, `"verbosity":`, s.Raw)
+			text = respMember(text, `"verbosity":`, r.Take(i))
 		case ParamIncludeObfuscation:
-			if stream {
+			if raw := r.Take(i); stream {
 				w.b = append(w.b, `,"stream_options":{"include_obfuscation":`...)
-				w.b = respAppendJSON(w.b, viewBytes(s.Raw))
+				w.b = respAppendJSON(w.b, viewBytes(raw))
 				w.b = append(w.b, '}')
 			}
 		case ParamWebSearch: // is a tool
-		default:
-			r.Ledger.Drop(s.Path)
 		}
 	}
 	if f := w.format(); f != nil {
@@ -609,16 +667,6 @@ func (w *respWriter) settings(stream bool) *Error {
 		w.b = append(append(append(w.b, `,"include":[`...), include...), ']')
 	}
 	return nil
-}
-
-// repeated reports whether a later setting is of the same param as the ith.
-func (r *Request) repeated(i int) bool {
-	for j := i + 1; j < len(r.Settings); j++ {
-		if r.Settings[j].Param == r.Settings[i].Param {
-			return true
-		}
-	}
-	return false
 }
 
 func (w *respWriter) raw(name, raw string) {
@@ -672,7 +720,7 @@ func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	if a.Model != "" {
 		s.set("model", quote(a.Model))
 	}
-	if a.SystemPrompt != "" && !r.hasSystem() && silent("instructions") {
+	if a.SystemPrompt != "" && silent("instructions") && !respHasSystem(s.get("input")) {
 		s.set("instructions", quote(a.SystemPrompt))
 	}
 	if a.MaxTokens > 0 && silent("max_output_tokens") {
@@ -685,4 +733,18 @@ func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 		s.set("store", "false")
 	}
 	return s.append(dst), nil
+}
+
+// respHasSystem reports whether an input holds a message of the system or the
+// developer.
+func respHasSystem(input gjson.Result) bool {
+	found := false
+	if input.IsArray() {
+		input.ForEach(func(_, item gjson.Result) bool {
+			role := item.Get("role").String()
+			found = role == "system" || role == "developer"
+			return !found
+		})
+	}
+	return found
 }

@@ -245,6 +245,9 @@ func (d *respDecoder) dispatch(e *respFrame, data []byte, out Sink) {
 			d.errorEvent(e)
 			return
 		}
+		if bytes.HasPrefix(e.typ, []byte("response.audio.")) {
+			d.s.Ledger.Note("audio")
+		}
 		d.begin(out)
 		d.event = Event{Kind: EventNative, Name: viewString(e.typ), Data: data}
 		out.Event(&d.event)
@@ -389,7 +392,7 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 	streamed := len(d.items)
 	for i, item := range respArray(response.Get("output")) {
 		index := int64(i)
-		it := d.find(index, viewBytes(respText(item.Get("id"))))
+		it := d.findFinal(index, respText(item.Get("id")))
 		switch {
 		case !item.IsObject():
 		case it == nil && i >= streamed && !called(d.items[:streamed], item):
@@ -408,6 +411,11 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 	d.usage(response.Get("usage"), out)
 	d.ended = true
 	d.event = Event{Kind: EventFinish, Reason: FinishStop, Word: status}
+	switch tier := respText(response.Get("service_tier")); tier {
+	case "default", "auto":
+	default:
+		d.event.Tier = tier
+	}
 	switch status {
 	case "completed":
 		if d.calls {

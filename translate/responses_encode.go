@@ -23,6 +23,8 @@ type respEncoder struct {
 	b      []byte // what is being appended to
 	object *respSkeleton
 	quiet  bool
+	// probable says that the client asked for log probabilities.
+	probable bool
 
 	created int64
 	started bool
@@ -73,7 +75,11 @@ const (
 )
 
 func newRespEncoder(s *Setup) *respEncoder {
-	return &respEncoder{s: s, cur: -1, usage: NoUsage(), created: s.Created}
+	e := &respEncoder{s: s, cur: -1, usage: NoUsage(), created: s.Created}
+	if r := s.Request; r != nil {
+		e.probable = wantsLogprobs(r)
+	}
+	return e
 }
 
 // Encode implements Encoder.
@@ -147,14 +153,9 @@ func (e *respEncoder) start() {
 		return
 	}
 	e.started = true
-	echo := newRespEcho()
-	if r := e.s.Request; r != nil {
-		echo.read(r.Body)
-		if echo.dialect = r.Face != nil && r.Face.Name == "cognipeer"; echo.dialect {
-			echo.version = cognipeerEcho(e.s, echo.version)
-		} else {
-			echo.version = "" // the dialect's
-		}
+	echo := respEchoOf(e.s.Request)
+	if echo.dialect { // the agent that answered knows its version best
+		echo.version = firstOf(e.s.version, echo.version)
 	}
 	e.object = newRespSkeleton(e.s.ID("resp_", -1), e.s.Model(), e.created, echo)
 	if e.quiet {
@@ -396,6 +397,12 @@ func (e *respEncoder) delta(ev *Event) {
 
 // text writes a delta event and keeps the text.
 func (e *respEncoder) text(data, logprobs []byte) {
+	if len(logprobs) > 0 && (!e.probable || e.part != partText) {
+		if e.probable {
+			e.s.Ledger.Note("logprobs") // of a refusal, which has no place for them
+		}
+		logprobs = nil
+	}
 	if e.quiet {
 		e.output = jsonx.AppendEscaped(e.output, data)
 		e.keepLogprobs(logprobs)
@@ -629,11 +636,18 @@ func respOutcome(r FinishReason) (status, reason string) {
 func (e *respEncoder) finish(ev *Event) {
 	e.start()
 	status, reason := respOutcome(ev.Reason)
+	switch ev.Reason {
+	case FinishPause, FinishInputRequired, FinishOther:
+		e.s.Ledger.Note("finish_reason")
+	}
 	if reason != "" && e.open != openNone {
 		e.status = StatusIncomplete // it is the last item that was cut short
 	}
 	e.closeItem()
 	e.ended = true
+	if ev.Tier != "" {
+		e.object.tier = jsonx.AppendStringS(nil, ev.Tier)
+	}
 	if e.quiet {
 		e.b = e.appendObject(e.b, status, reason)
 		return
@@ -716,7 +730,7 @@ func appendRespAnswer(dst []byte, s *Setup, f *Fold) []byte {
 		dst = e.Encode(dst, &ev)
 		index++
 	})
-	ev = Event{Kind: EventFinish, Reason: f.Reason}
+	ev = Event{Kind: EventFinish, Reason: f.Reason, Tier: f.Tier}
 	return e.Encode(dst, &ev)
 }
 
@@ -725,7 +739,7 @@ func appendRespAnswer(dst []byte, s *Setup, f *Fold) []byte {
 func appendRespFailure(dst []byte, err *Error, t *Tap) []byte {
 	e := respEncoder{
 		b: dst, started: true, seq: t.Seq + 1, usage: NoUsage(),
-		object: newRespSkeleton(firstOf(t.ID, "resp_unknown"), t.Model, t.Created, newRespEcho()),
+		object: newRespSkeleton(firstOf(t.ID, "resp_unknown"), t.Model, t.Created, respEchoOf(t.Request)),
 	}
 	e.fail(err)
 	return e.b

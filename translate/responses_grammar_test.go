@@ -60,13 +60,44 @@ func checkResponsesObject(r gjson.Result) error {
 		return fmt.Errorf("status is %q", status)
 	}
 	if u := r.Get("usage"); u.Type != gjson.Null {
-		for _, key := range []string{"input_tokens", "input_tokens_details.cached_tokens", "output_tokens", "output_tokens_details.reasoning_tokens", "total_tokens"} {
+		for _, key := range []string{"input_tokens", "input_tokens_details.cached_tokens", "input_tokens_details.cache_write_tokens", "output_tokens", "output_tokens_details.reasoning_tokens", "total_tokens"} {
 			if u.Get(key).Type != gjson.Number {
 				return fmt.Errorf("usage lacks %s", key)
 			}
 		}
 	}
 	return nil
+}
+
+// respEvents are the events that we send and their members beside type and
+// sequence_number, all of which the specification requires (name of
+// function_call_arguments.done included, which the vendor's own server leaves
+// out). No other event may come, for Node's helper throws at those it does not
+// know.
+var respEvents = map[string]string{
+	"response.created":                       "response",
+	"response.in_progress":                   "response",
+	"response.completed":                     "response",
+	"response.incomplete":                    "response",
+	"response.failed":                        "response",
+	"response.output_item.added":             "output_index item",
+	"response.output_item.done":              "output_index item",
+	"response.content_part.added":            "item_id output_index content_index part",
+	"response.content_part.done":             "item_id output_index content_index part",
+	"response.output_text.delta":             "item_id output_index content_index delta logprobs",
+	"response.output_text.done":              "item_id output_index content_index text logprobs",
+	"response.output_text.annotation.added":  "item_id output_index content_index annotation_index annotation",
+	"response.refusal.delta":                 "item_id output_index content_index delta",
+	"response.refusal.done":                  "item_id output_index content_index refusal",
+	"response.function_call_arguments.delta": "item_id output_index delta",
+	"response.function_call_arguments.done":  "item_id output_index name arguments",
+	"response.custom_tool_call_input.delta":  "item_id output_index delta",
+	"response.custom_tool_call_input.done":   "item_id output_index input",
+	"response.reasoning_summary_part.added":  "item_id output_index summary_index part",
+	"response.reasoning_summary_part.done":   "item_id output_index summary_index part",
+	"response.reasoning_summary_text.delta":  "item_id output_index summary_index delta",
+	"response.reasoning_summary_text.done":   "item_id output_index summary_index text",
+	"error":                                  "error",
 }
 
 // respGrammar is the state of checkResponsesStream.
@@ -86,6 +117,8 @@ type respGrammar struct {
 	text     string // of the part, or of the call
 	textDone bool
 	annots   []string
+	logprobs []string // of the part
+	constant string   // the members of the response that do not change
 }
 
 // checkResponsesStream holds a whole event stream to the grammar of the
@@ -142,6 +175,13 @@ func (g *respGrammar) frame(frame string) error {
 	}
 	if g.terminal != "" {
 		return fmt.Errorf("after the terminal event")
+	}
+	allowed, known := respEvents[typ]
+	if !known {
+		return fmt.Errorf("an event that clients do not know")
+	}
+	if err := members(e, "type sequence_number "+allowed); err != nil {
+		return err
 	}
 	if s := e.Get("sequence_number"); s.Type != gjson.Number || s.Int() != g.seq {
 		return fmt.Errorf("sequence_number is %s, want %d", s.Raw, g.seq)
@@ -217,6 +257,20 @@ func (g *respGrammar) lifecycle(r gjson.Result, status string) error {
 	if id != g.id || id == "" {
 		return fmt.Errorf("id is %q, was %q", id, g.id)
 	}
+	// What the request said is the same from the first to the last.
+	constant := ""
+	for _, key := range respRequired {
+		switch key {
+		case "error", "incomplete_details", "output", "completed_at", "status", "usage", "service_tier":
+		default:
+			constant += key + "=" + r.Get(key).Raw + " "
+		}
+	}
+	if g.constant == "" {
+		g.constant = constant
+	} else if g.constant != constant {
+		return fmt.Errorf("the response is now\n%s\nand was\n%s", constant, g.constant)
+	}
 	output := r.Get("output").Array()
 	if status == "in_progress" {
 		if len(output) > 0 {
@@ -237,7 +291,7 @@ func (g *respGrammar) lifecycle(r gjson.Result, status string) error {
 			return fmt.Errorf("output[%d] is\n%s\nbut this was streamed\n%s", i, output[i].Raw, g.items[i].Raw)
 		}
 	}
-	return nil
+	return checkResponsesItems(output)
 }
 
 func (g *respGrammar) added(e gjson.Result) error {
@@ -348,15 +402,21 @@ func (g *respGrammar) message(typ string, e gjson.Result) error {
 		if !e.Get("logprobs").IsArray() {
 			return fmt.Errorf("no logprobs")
 		}
+		for _, l := range e.Get("logprobs").Array() {
+			g.logprobs = append(g.logprobs, l.Raw)
+		}
 		return g.delta(e)
 	case g.part == "output_text" && typ == "response.output_text.done":
-		if !e.Get("logprobs").IsArray() {
-			return fmt.Errorf("no logprobs")
+		if got, want := e.Get("logprobs").Raw, "["+strings.Join(g.logprobs, ",")+"]"; got != want {
+			return fmt.Errorf("logprobs are %s, streamed were %s", got, want)
 		}
 		return g.wholeText(e, "text")
 	case g.part == "output_text" && typ == "response.output_text.annotation.added":
-		if got := e.Get("annotation_index").Int(); got != int64(len(g.annots)) {
-			return fmt.Errorf("annotation_index is %d, want %d", got, len(g.annots))
+		if got := e.Get("annotation_index"); got.Type != gjson.Number || got.Int() != int64(len(g.annots)) {
+			return fmt.Errorf("annotation_index is %s, want %d", got.Raw, len(g.annots))
+		}
+		if e.Get("annotation.type").Str == "" {
+			return fmt.Errorf("the annotation has no type")
 		}
 		g.annots = append(g.annots, e.Get("annotation").Raw)
 		return nil
@@ -412,7 +472,7 @@ func (g *respGrammar) openPart(e gjson.Result, empty map[string]string) error {
 	if want := empty[g.part]; want == "" || e.Get("part").Raw != want {
 		return fmt.Errorf("the part is %s", e.Get("part").Raw)
 	}
-	g.partOpen, g.text, g.textDone, g.annots = true, "", false, nil
+	g.partOpen, g.text, g.textDone, g.annots, g.logprobs = true, "", false, nil, nil
 	return nil
 }
 
@@ -427,6 +487,9 @@ func (g *respGrammar) closePart(e gjson.Result, key string) error {
 	if g.part == "output_text" {
 		if got, want := part.Get("annotations").Raw, "["+strings.Join(g.annots, ",")+"]"; got != want {
 			return fmt.Errorf("annotations are %s, streamed were %s", got, want)
+		}
+		if got, want := part.Get("logprobs").Raw, "["+strings.Join(g.logprobs, ",")+"]"; got != want {
+			return fmt.Errorf("logprobs are %s, streamed were %s", got, want)
 		}
 	}
 	g.partOpen = false
@@ -486,6 +549,20 @@ finish stop
 		{"line feed", "data: {\"type\":\"response.created\"", "data: \ndata: {\"type\":\"response.created\""},
 		{"blank line", "}\n\ndata: [DONE]", "}\ndata: [DONE]"},
 		{"terminal output", `"output":[{"id":"rs_`, `"output":[{"id":"ro_`},
+		{"an event of its own", "event: response.in_progress\ndata: {\"type\":\"response.in_progress\"", "event: response.thinking\ndata: {\"type\":\"response.thinking\""},
+		{"a member of its own", `"content_index":0,"delta":"Hi"`, `"content_index":0,"delta":"Hi","x":1`},
+		{"a member missing", `"content_index":0,"delta":"Hi"`, `"delta":"Hi"`},
+		{"logprobs missing", `"delta":"Hi","logprobs":[]`, `"delta":"Hi"`},
+		{"name missing", `"name":"f","arguments":"{}"}` + "\n", `"arguments":"{}"}` + "\n"},
+		{"content missing", `"role":"assistant","content":[],"status":"in_progress"`, `"role":"assistant","status":"in_progress"`},
+		{"item_id of another", `"item_id":"fc_`, `"item_id":"fd_`},
+		{"output_index jumps", `"output_index":2`, `"output_index":3`},
+		{"call_id is the id", `"call_id":"c1"`, `"call_id":"fc_` + respTestSeed + `02"`},
+		{"role missing", `"type":"message","role":"assistant"`, `"type":"message"`},
+		{"the request's words change", `"parallel_tool_calls":true`, `"parallel_tool_calls":false`},
+		{"two terminals", "data: [DONE]", "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":99,\"response\":{}}\n\ndata: [DONE]"},
+		{"done early", "event: response.completed", "data: [DONE]\n\nevent: response.completed"},
+		{"usage without details", `"usage":null,"user":null,"metadata":{}}}` + "\n\ndata: [DONE]", `"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2},"user":null,"metadata":{}}}` + "\n\ndata: [DONE]"},
 	} {
 		bad := strings.Replace(string(good), c.old, c.new, 1)
 		if bad == string(good) {
@@ -495,4 +572,84 @@ finish stop
 			t.Errorf("%s: not found", c.name)
 		}
 	}
+}
+
+// checkResponsesAnswer holds a JSON answer to what a terminal event's response
+// is held to.
+func checkResponsesAnswer(r gjson.Result) error {
+	if err := checkResponsesObject(r); err != nil {
+		return err
+	}
+	if status := r.Get("status").String(); status != "completed" && status != "incomplete" {
+		return fmt.Errorf("status is %q", status)
+	}
+	return checkResponsesItems(r.Get("output").Array())
+}
+
+// checkResponsesItems holds output items to the members that each kind must
+// have, and their ids to being different.
+func checkResponsesItems(items []gjson.Result) error {
+	ids, calls := map[string]bool{}, map[string]bool{}
+	for i, item := range items {
+		fault := func(format string, args ...any) error {
+			return fmt.Errorf("output[%d]: %s: %s", i, fmt.Sprintf(format, args...), item.Raw)
+		}
+		id, kind := item.Get("id").String(), item.Get("type").String()
+		if id == "" || ids[id] {
+			return fault("id")
+		}
+		ids[id] = true
+		status := item.Get("status").String()
+		var err error
+		switch kind {
+		case "message":
+			err = members(item, "id type role content status phase?")
+			if err == nil && item.Get("role").Str != "assistant" {
+				return fault("role")
+			}
+			for _, p := range item.Get("content").Array() {
+				switch p.Get("type").Str {
+				case "output_text":
+					err = members(p, "type text annotations logprobs")
+				case "refusal":
+					err = members(p, "type refusal")
+				default:
+					return fault("part")
+				}
+				if err != nil {
+					return fault("%v", err)
+				}
+			}
+		case "reasoning":
+			err = members(item, "id type summary encrypted_content?")
+			status = "completed"
+			for _, p := range item.Get("summary").Array() {
+				if e := members(p, "type text"); e != nil || p.Get("type").Str != "summary_text" {
+					return fault("summary")
+				}
+			}
+		case "function_call":
+			err = members(item, "id type call_id name arguments status")
+			if status == "completed" && item.Get("arguments").Str == "" {
+				return fault("no arguments")
+			}
+		case "custom_tool_call":
+			err = members(item, "id type call_id name input status")
+		default: // as its backend wrote it
+			status = "completed"
+		}
+		if err != nil {
+			return fault("%v", err)
+		}
+		if status != "completed" && status != "incomplete" {
+			return fault("status")
+		}
+		if c := item.Get("call_id").String(); kind == "function_call" || kind == "custom_tool_call" {
+			if c == "" || c == id || calls[c] {
+				return fault("call_id")
+			}
+			calls[c] = true
+		}
+	}
+	return nil
 }

@@ -42,18 +42,16 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	}
 	kind := v.Get("type")
 	switch {
+	case respRefers(v):
+		return respNeedsState(at)
 	case kind.Type == gjson.Null && v.Get("role").Exists():
 		return d.message(v, at)
-	case kind.Type == gjson.Null && v.Get("id").Exists():
-		return respNeedsState(at)
 	case kind.Type != gjson.String:
 		return Invalid(at.In("type"), "'%s' is required and must be a string.", at.In("type"))
 	}
 	switch t := kind.String(); t {
 	case "message":
 		return d.message(v, at)
-	case "item_reference":
-		return respNeedsState(at)
 	case "function_call", "custom_tool_call":
 		return d.call(v, at, t == "custom_tool_call")
 	case "function_call_output", "custom_tool_call_output":
@@ -121,6 +119,7 @@ func (d *respRequest) message(v gjson.Result, at Path) *Error {
 	default:
 		return Invalid(at.In("role"), "'%s' must be user, assistant, system or developer.", at.In("role"))
 	}
+	d.r.rest(v, at, []string{"type", "role", "content", "id", "status", "phase"}, nil)
 	t.Phase = respPhase(respText(v.Get("phase")))
 	status := respStatus(respText(v.Get("status")))
 	content := v.Get("content")
@@ -129,7 +128,7 @@ func (d *respRequest) message(v gjson.Result, at Path) *Error {
 		t.Blocks = []Block{{Type: BlockText, Text: content.String(), Status: status, Path: at.In("content")}}
 	case content.IsArray():
 		var err *Error
-		if t.Blocks, err = respParts(content, at, "content", status); err != nil {
+		if t.Blocks, err = d.parts(content, at, "content", status); err != nil {
 			return err
 		}
 	default:
@@ -140,7 +139,7 @@ func (d *respRequest) message(v gjson.Result, at Path) *Error {
 		if n := len(d.r.Turns); n > 0 && d.r.Turns[n-1].onlyReasons() {
 			last := &d.r.Turns[n-1]
 			last.Blocks = append(last.Blocks, t.Blocks...)
-			last.Phase, last.ID = t.Phase, t.ID
+			last.Phase, last.ID, last.Path = t.Phase, t.ID, at
 			return nil
 		}
 	}
@@ -182,16 +181,16 @@ func respStatus(s string) EndStatus {
 	return StatusComplete
 }
 
-// respParts reads the parts of a message or of a tool's output, which stand in
+// parts reads the parts of a message or of a tool's output, which stand in
 // the field mid of the item at at.
-func respParts(v gjson.Result, at Path, mid string, status EndStatus) ([]Block, *Error) {
+func (d *respRequest) parts(v gjson.Result, at Path, mid string, status EndStatus) ([]Block, *Error) {
 	var blocks []Block
 	var err *Error
 	j := -1
 	v.ForEach(func(_, p gjson.Result) bool {
 		j++
 		var b Block
-		if b, err = respPart(p, at.Sub(mid, j)); err == nil {
+		if b, err = d.part(p, at.Sub(mid, j)); err == nil {
 			b.Status = status
 			blocks = append(blocks, b)
 		}
@@ -200,7 +199,17 @@ func respParts(v gjson.Result, at Path, mid string, status EndStatus) ([]Block, 
 	return blocks, err
 }
 
-func respPart(v gjson.Result, at Path) (Block, *Error) {
+// respPartMembers are the members that each type of part has.
+var respPartMembers = map[string][]string{
+	"input_text":  {"type", "text", "prompt_cache_breakpoint"},
+	"text":        {"type", "text", "prompt_cache_breakpoint"},
+	"output_text": {"type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"},
+	"refusal":     {"type", "refusal"},
+	"input_image": {"type", "detail", "file_id", "image_url", "prompt_cache_breakpoint"},
+	"input_file":  {"type", "detail", "file_data", "file_id", "file_url", "filename", "prompt_cache_breakpoint"},
+}
+
+func (d *respRequest) part(v gjson.Result, at Path) (Block, *Error) {
 	b := Block{Path: at}
 	need := func(key string) (string, *Error) {
 		s := v.Get(key)
@@ -244,6 +253,10 @@ func respPart(v gjson.Result, at Path) (Block, *Error) {
 	default:
 		return b, Invalid(at.In("type"), "'%s' is not a content type that this server knows.", at.In("type"))
 	}
+	if mark := v.Get("prompt_cache_breakpoint"); mark.IsObject() {
+		b.CacheBreakpoint = mark.Raw
+	}
+	d.r.rest(v, at, respPartMembers[v.Get("type").String()], nil)
 	return b, err
 }
 
@@ -272,6 +285,7 @@ func (d *respRequest) call(v gjson.Result, at Path, custom bool) *Error {
 			return Invalid(at.In(key), "'%s' is required and must be a string.", at.In(key))
 		}
 	}
+	d.r.rest(v, at, []string{"type", "id", "call_id", "name", text, "status"}, respCallHabits)
 	t := d.assistant(at)
 	t.Blocks = append(t.Blocks, Block{
 		Type: BlockToolCall, Custom: custom, Path: at,
@@ -281,18 +295,24 @@ func (d *respRequest) call(v gjson.Result, at Path, custom bool) *Error {
 	return nil
 }
 
+// respCallHabits are the members of a call and its output that say where in the
+// vendor's own machinery it belongs: a namespace of tools, a program.
+var respCallHabits = []string{"caller", "namespace"}
+
 func (d *respRequest) callOutput(v gjson.Result, at Path, custom bool) *Error {
 	b := Block{Type: BlockToolResult, Custom: custom, Path: at, ID: respText(v.Get("id")), CallID: respText(v.Get("call_id"))}
 	if b.CallID == "" {
 		return Invalid(at.In("call_id"), "'%s' is required and must be a string.", at.In("call_id"))
 	}
+	b.Name = respText(v.Get("name"))
+	d.r.rest(v, at, []string{"type", "id", "call_id", "output", "name", "status"}, respCallHabits)
 	out := v.Get("output")
 	switch {
 	case out.Type == gjson.String:
 		b.Text = out.String()
 	case out.IsArray():
 		var err *Error
-		if b.Parts, err = respParts(out, at, "output", StatusComplete); err != nil {
+		if b.Parts, err = d.parts(out, at, "output", StatusComplete); err != nil {
 			return err
 		}
 	default:
@@ -306,6 +326,7 @@ func (d *respRequest) callOutput(v gjson.Result, at Path, custom bool) *Error {
 // encrypted content on the last one.
 func (d *respRequest) reasoningItem(v gjson.Result, at Path) {
 	id := respText(v.Get("id"))
+	d.r.rest(v, at, []string{"type", "id", "summary", "content", "encrypted_content", "status"}, nil)
 	n := len(d.r.Turns)
 	var blocks []Block
 	for _, mid := range [...]string{"summary", "content"} {

@@ -22,7 +22,9 @@ type respItem struct {
 	ords   int // content parts so far
 	cur    int // the part spoken of last
 	parts  []respPartState
-	done   bool
+	// announced says that output_item.added told of it.
+	announced bool
+	done      bool
 }
 
 // respItemKind is the type of an item.
@@ -97,6 +99,21 @@ func (d *respDecoder) find(index int64, id []byte) *respItem {
 	}
 	d.cur = guess
 	return &d.items[guess]
+}
+
+// findFinal returns the streamed item that an item of the final output is: its id
+// counts most, for the place may be another.
+func (d *respDecoder) findFinal(index int64, id string) *respItem {
+	it := d.find(index, viewBytes(id))
+	if id == "" || it != nil && string(it.id) == id {
+		return it
+	}
+	for i := range d.items {
+		if o := &d.items[i]; !o.done && string(o.id) == id {
+			return o
+		}
+	}
+	return it
 }
 
 func (d *respDecoder) add(index int64, id []byte, kind respItemKind) *respItem {
@@ -382,18 +399,29 @@ func (d *respDecoder) itemAdded(e *respFrame, out Sink) {
 	if !item.IsObject() {
 		return
 	}
-	it := d.find(e.output, viewBytes(respText(item.Get("id"))))
-	if it == nil || it.done || it.kind != respKindOf(item) {
+	id := respText(item.Get("id"))
+	it := d.find(e.output, viewBytes(id))
+	if it == nil || it.done || it.kind != respKindOf(item) || it.isOther(id, respText(item.Get("call_id"))) {
 		it = d.newItem(e.output, item)
 	} else {
 		it.describe(item)
 	}
+	it.announced = true
 	// A call is told as soon as its name is known.
 	if it.kind == respFunctionCall && it.callID != "" {
 		d.open(it, it.part(partArguments, 0), out)
 	} else if it.kind == respCustomCall && it.callID != "" {
 		d.open(it, it.part(partInput, 0), out)
 	}
+}
+
+// isOther reports whether an item that is announced under an index which was
+// taken is another one: some servers say 0 of every item.
+func (it *respItem) isOther(id, callID string) bool {
+	if it.callID != "" && callID != "" {
+		return it.callID != callID
+	}
+	return it.announced && id != "" && len(it.id) > 0 && string(it.id) != id
 }
 
 func respKindOf(item gjson.Result) respItemKind {
@@ -507,6 +535,8 @@ func (d *respDecoder) finishCall(it *respItem, kind respPartKind, text gjson.Res
 	}
 	if t := d.str(text); t != nil {
 		d.fill(it, p, t, out)
+	} else if text.IsObject() || text.IsArray() { // some servers forget to write it as a string
+		d.fill(it, p, d.oneLine(viewBytes(text.Raw)), out)
 	}
 	d.closeParts(it, status, "", out)
 }

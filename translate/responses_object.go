@@ -15,7 +15,9 @@ import (
 type respSkeleton struct {
 	head []byte // up to completed_at
 	mid  []byte // from instructions to output
-	tail []byte // from parallel_tool_calls to usage
+	tail []byte // from parallel_tool_calls to service_tier
+	tier []byte // raw
+	rest []byte // from there to usage
 	last []byte // the rest
 
 	zeroes bool // usage that nobody counted is zeroes, not null
@@ -130,6 +132,21 @@ func (o *respEcho) read(body []byte) {
 	}
 }
 
+// respEchoOf is what the answer to a request repeats of it.
+func respEchoOf(r *Request) *respEcho {
+	o := newRespEcho()
+	if r == nil {
+		return o
+	}
+	o.read(r.Body)
+	if o.dialect = r.Face != nil && r.Face.Name == "cognipeer"; o.dialect {
+		o.version = cognipeerEcho(o.version)
+	} else {
+		o.version = ""
+	}
+	return o
+}
+
 // newRespSkeleton prepares the object of one answer.
 func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkeleton {
 	b := make([]byte, 0, 1024+len(echo.instructions)+len(echo.tools)+len(echo.metadata)+len(echo.format))
@@ -164,7 +181,8 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 	raw("summary", echo.summary)
 	b = append(b, '}')
 	raw("safety_identifier", echo.safetyIdentifier)
-	raw("service_tier", echo.serviceTier)
+	b = append(b, `,"service_tier":`...)
+	tail := len(b)
 	// Nothing is stored until conversations exist, whatever was asked for.
 	b = append(b, `,"store":false`...)
 	raw("temperature", echo.temperature)
@@ -183,7 +201,7 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 	raw("frequency_penalty", echo.frequency)
 	raw("truncation", echo.truncation)
 	b = append(b, `,"usage":`...)
-	tail := len(b)
+	rest := len(b)
 
 	raw("user", echo.user)
 	raw("metadata", echo.metadata)
@@ -191,7 +209,10 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 		raw("version", echo.version)
 	}
 	b = append(b, '}')
-	return &respSkeleton{head: b[:head], mid: b[head:mid], tail: b[mid:tail], last: b[tail:], zeroes: echo.dialect}
+	return &respSkeleton{
+		head: b[:head], mid: b[head:mid], tail: b[mid:tail], rest: b[tail:rest], last: b[rest:],
+		tier: respAppendJSON(nil, viewBytes(echo.serviceTier)), zeroes: echo.dialect,
+	}
 }
 
 // appendEchoedTools repeats the tools as the client wrote them; the members
@@ -246,7 +267,7 @@ func (o *respSkeleton) append(dst []byte, status string, completed int64, err *E
 	}
 	dst = append(dst, o.mid...)
 	dst = append(dst, output...)
-	dst = append(dst, o.tail...)
+	dst = append(append(append(dst, o.tail...), o.tier...), o.rest...)
 	if o.zeroes && !u.Known() && err == nil && status != "in_progress" {
 		u = Usage{}
 	}

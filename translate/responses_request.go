@@ -14,6 +14,11 @@ type respRequest struct {
 	unknown int
 	state   []respStateful // fields that need stored conversations
 
+	// lazy keeps objections for Request.Complete, but for those to the fields
+	// that say where to send the request and how to answer it: where it is passed
+	// through, the rest is between the client and its backend.
+	lazy bool
+
 	// dialect, if set, is asked for a field before the API's own fields are.
 	dialect func(key string, v gjson.Result) (bool, *Error)
 }
@@ -89,6 +94,15 @@ func mistyped(at Path, k respKind) *Error {
 	return Invalid(at, "'%s' must be %s.", at, respKindNames[k])
 }
 
+// keep is err, unless it can wait.
+func (d *respRequest) keep(err *Error) *Error {
+	if err == nil || !d.lazy {
+		return err
+	}
+	d.r.blame(err)
+	return nil
+}
+
 // decode reads everything but the input, which the caller does after checks of
 // its own.
 func (d *respRequest) decode() *Error {
@@ -98,11 +112,14 @@ func (d *respRequest) decode() *Error {
 	}
 	var err *Error
 	doc.ForEach(func(k, v gjson.Result) bool {
-		err = d.field(k.String(), v)
+		key := k.String()
+		if err = d.field(key, v); key != "model" && key != "stream" {
+			err = d.keep(err)
+		}
 		return err == nil
 	})
 	if err == nil && d.choice.Exists() {
-		err = d.toolChoice(d.choice)
+		err = d.keep(d.toolChoice(d.choice))
 	}
 	if d.unknown > 0 {
 		d.r.Ledger.Unknown(d.unknown)
@@ -188,6 +205,8 @@ func (d *respRequest) field(key string, v gjson.Result) *Error {
 		return d.tools(v)
 	case "tool_choice":
 		d.choice = v
+	case "access_programs", "background_options", "image":
+		r.Ledger.Drop(At(key)) // the vendor's own, without a twin anywhere
 	default:
 		d.unknown++
 	}
@@ -211,6 +230,35 @@ func (d *respRequest) stateless() *Error {
 		}
 	}
 	return nil
+}
+
+// references refuses items of an input that stand for stored ones.
+func (d *respRequest) references() *Error {
+	if !d.input.IsArray() {
+		return nil
+	}
+	var err *Error
+	i := -1
+	d.input.ForEach(func(_, v gjson.Result) bool {
+		i++
+		if respRefers(v) {
+			err = respNeedsState(AtIndex("input", i))
+		}
+		return err == nil
+	})
+	return err
+}
+
+// respRefers reports whether an item is a reference to a stored one, whose type
+// may be left out.
+func respRefers(item gjson.Result) bool {
+	switch kind := item.Get("type"); kind.Type {
+	case gjson.Null:
+		return item.Get("id").Exists() && !item.Get("role").Exists()
+	case gjson.String:
+		return kind.Str == "item_reference"
+	}
+	return false
 }
 
 func respNeedsState(at Path) *Error {
@@ -308,6 +356,7 @@ func (d *respRequest) format(v gjson.Result) *Error {
 	if !v.IsObject() {
 		return mistyped(f.Path, respObject)
 	}
+	d.r.rest(v, f.Path, []string{"type", "name", "description", "schema", "strict"}, nil)
 	switch t := v.Get("type"); t.String() {
 	case "text":
 		f.Kind = FormatText
@@ -328,9 +377,11 @@ func (d *respRequest) format(v gjson.Result) *Error {
 			return mistyped(f.Path.In("strict"), respBool)
 		}
 		f.Strict = respTri(v.Get("strict"))
-	default:
-		at := f.Path.In("type")
-		return Invalid(at, "'%s' must be text, json_object or json_schema.", at)
+	default: // a vendor's own
+		if at := f.Path.In("type"); t.Type != gjson.String || t.Str == "" {
+			return Invalid(at, "'%s' must be text, json_object or json_schema.", at)
+		}
+		f.Kind, f.Name = FormatOther, t.String()
 	}
 	return nil
 }
@@ -359,7 +410,7 @@ func (d *respRequest) tools(v gjson.Result) *Error {
 	v.ForEach(func(_, t gjson.Result) bool {
 		i++
 		var tool Tool
-		if tool, err = respTool(t, AtIndex("tools", i)); err == nil {
+		if tool, err = d.tool(t, AtIndex("tools", i)); err == nil {
 			d.r.Tools = append(d.r.Tools, tool)
 		}
 		return err == nil
@@ -367,7 +418,7 @@ func (d *respRequest) tools(v gjson.Result) *Error {
 	return err
 }
 
-func respTool(v gjson.Result, at Path) (Tool, *Error) {
+func (d *respRequest) tool(v gjson.Result, at Path) (Tool, *Error) {
 	t := Tool{Raw: v.Raw, Path: at}
 	kind := v.Get("type")
 	if !v.IsObject() || kind.Type != gjson.String || kind.String() == "" {
@@ -376,6 +427,7 @@ func respTool(v gjson.Result, at Path) (Tool, *Error) {
 	switch kind.String() {
 	case "function":
 		t.Kind = ToolFunction
+		d.r.rest(v, at, []string{"type", "name", "description", "parameters", "strict"}, respToolHabits)
 		if s := v.Get("strict"); s.Type != gjson.Null && !s.IsBool() {
 			return t, mistyped(at.In("strict"), respBool)
 		}
@@ -397,6 +449,13 @@ func respTool(v gjson.Result, at Path) (Tool, *Error) {
 		t.Grammar = ToolGrammar{
 			Type: respText(f.Get("type")), Syntax: respText(f.Get("syntax")), Definition: respText(f.Get("definition")),
 		}
+		switch t.Grammar.Type {
+		case "", "text", "grammar":
+		default:
+			return t, Invalid(at.In("format.type"), "'%s' must be text or grammar.", at.In("format.type"))
+		}
+		d.r.rest(v, at, []string{"type", "name", "description", "format"}, respToolHabits)
+		d.r.rest(f, at.In("format"), []string{"type", "syntax", "definition"}, nil)
 	default:
 		t.Kind, t.Name = ToolBuiltin, kind.String()
 		return t, nil
@@ -407,6 +466,10 @@ func respTool(v gjson.Result, at Path) (Tool, *Error) {
 	}
 	return t, nil
 }
+
+// respToolHabits are the members of a tool that only the vendor's server acts
+// on: who may call it, whether it waits for a tool search, what its output is.
+var respToolHabits = []string{"allowed_callers", "defer_loading", "output_schema"}
 
 func (d *respRequest) toolChoice(v gjson.Result) *Error {
 	c := &d.r.ToolChoice
@@ -430,6 +493,7 @@ func (d *respRequest) toolChoice(v gjson.Result) *Error {
 	}
 	if kind == "allowed_tools" {
 		c.Mode = ChoiceAllowed
+		d.r.rest(v, c.Path, []string{"type", "mode", "tools"}, nil)
 		switch respText(v.Get("mode")) {
 		case "auto":
 		case "required":
@@ -461,6 +525,8 @@ func (d *respRequest) toolChoice(v gjson.Result) *Error {
 	c.Mode, c.Kind, c.Name = ChoiceNamed, respToolKind(kind), respText(v.Get("name"))
 	if c.Kind == ToolBuiltin {
 		c.Name = kind
+	} else {
+		d.r.rest(v, c.Path, []string{"type", "name"}, nil)
 	}
 	if c.Name == "" {
 		return Invalid(c.Path.In("name"), "'tool_choice.name' is required.")

@@ -38,11 +38,13 @@ func (s *splice) set(key, raw string) {
 }
 
 // setIn does the same for a member of the object at the constant path parent,
-// which is made if it is absent or null.
+// which is made if it is absent or null; anything else that is there is left.
 func (s *splice) setIn(parent, key, raw string) {
 	p := gjson.Get(s.body, parent)
 	if !p.IsObject() {
-		s.set(parent, `{"`+key+`":`+raw+`}`)
+		if p.Type == gjson.Null {
+			s.set(parent, `{"`+key+`":`+raw+`}`)
+		}
 		return
 	}
 	if r := p.Get(key); r.Exists() {
@@ -75,13 +77,23 @@ func (s *splice) insert(object gjson.Result, index int, key, raw string) {
 			index++
 		}
 	}
+	at := index + 1
 	empty := true
 	object.ForEach(func(_, _ gjson.Result) bool { empty = false; return false })
 	with := string(jsonx.AppendStringS(nil, key)) + ":" + raw
 	if !empty {
 		with += ","
 	}
-	s.edits = append(s.edits, edit{index + 1, index + 1, with})
+	for i := range s.edits {
+		if e := &s.edits[i]; e.from == at && e.to == at { // another member went there before
+			if empty {
+				with = "," + with
+			}
+			e.with += with
+			return
+		}
+	}
+	s.edits = append(s.edits, edit{at, at, with})
 }
 
 // append writes the edited document.

@@ -24,6 +24,136 @@ var streamChecks = map[string]func(stream []byte) error{
 	"cycls":     func(b []byte) error { _, err := checkCyclsStream(b); return err },
 }
 
+// answerChecks hold the JSON answers of the faces to the members that their
+// clients need.
+var answerChecks = map[string]func(r gjson.Result) error{
+	"chat":      checkCompletion,
+	"responses": checkResponsesAnswer,
+	"cognipeer": checkResponsesAnswer,
+	"ticos":     checkCompletion,
+}
+
+// checkAnswer checks a JSON answer of a face.
+func checkAnswer(face *Protocol, body []byte) error {
+	if !jsonx.Valid(body) {
+		return errors.New("the answer is not JSON")
+	}
+	if check := answerChecks[face.Name]; check != nil {
+		return check(gjson.ParseBytes(body))
+	}
+	return nil
+}
+
+// members reports the first key of an object that is not among the allowed ones,
+// or the first of the required ones that it lacks. Words with a question mark are
+// optional.
+func members(o gjson.Result, allowed string) error {
+	if !o.IsObject() {
+		return fmt.Errorf("%s is no object", o.Raw)
+	}
+	known := map[string]bool{}
+	for w := range strings.FieldsSeq(allowed) {
+		name := strings.TrimSuffix(w, "?")
+		known[name] = true
+		if name == w && !o.Get(name).Exists() {
+			return fmt.Errorf("%s is missing", name)
+		}
+	}
+	var err error
+	o.ForEach(func(k, _ gjson.Result) bool {
+		if !known[k.String()] {
+			err = fmt.Errorf("%s does not belong there", k.String())
+		}
+		known[k.String()] = false // nor does a second one
+		return err == nil
+	})
+	return err
+}
+
+// checkUsage: the counts of a chat completion.
+func checkUsage(u gjson.Result) error {
+	if err := members(u, "prompt_tokens completion_tokens total_tokens prompt_tokens_details? completion_tokens_details?"); err != nil {
+		return fmt.Errorf("usage: %w", err)
+	}
+	for _, k := range []string{"prompt_tokens", "completion_tokens", "total_tokens"} {
+		if u.Get(k).Type != gjson.Number {
+			return fmt.Errorf("usage: %s is %s", k, u.Get(k).Raw)
+		}
+	}
+	return nil
+}
+
+const finishReasons = " stop length tool_calls content_filter function_call "
+
+// checkCompletion: the members that chat.completion requires, and those whose
+// absence or type some client trips over.
+func checkCompletion(r gjson.Result) error {
+	if err := members(r, "id object created model choices usage? service_tier?"); err != nil {
+		return err
+	}
+	switch {
+	case r.Get("object").Str != "chat.completion":
+		return fmt.Errorf("object is %s", r.Get("object").Raw)
+	case r.Get("id").Str == "" || r.Get("model").Str == "" || r.Get("created").Int() <= 0:
+		return errors.New("id, created or model is empty")
+	case r.Get("choices.#").Int() != 1:
+		return fmt.Errorf("%d choices", r.Get("choices.#").Int())
+	}
+	if u := r.Get("usage"); u.Exists() {
+		if err := checkUsage(u); err != nil {
+			return err
+		}
+	}
+	c := r.Get("choices.0")
+	if err := members(c, "index message finish_reason logprobs?"); err != nil {
+		return fmt.Errorf("choice: %w", err)
+	}
+	m := c.Get("message")
+	if err := members(m, "role content refusal? reasoning_content? annotations? tool_calls? function_call?"); err != nil {
+		return fmt.Errorf("message: %w", err)
+	}
+	content, refusal, calls := m.Get("content"), m.Get("refusal"), m.Get("tool_calls")
+	switch {
+	case m.Get("role").Str != "assistant":
+		return fmt.Errorf("role is %s", m.Get("role").Raw)
+	case content.Type != gjson.String && content.Type != gjson.Null, refusal.Exists() && refusal.Type != gjson.String && refusal.Type != gjson.Null:
+		return fmt.Errorf("content is %s, refusal %s", content.Raw, refusal.Raw)
+	case content.Type == gjson.Null && !calls.Exists() && !m.Get("function_call").Exists() && refusal.Type != gjson.String:
+		return errors.New("content is null, and there is nothing else")
+	case calls.Exists() && (!calls.IsArray() || calls.Raw == "[]"):
+		return fmt.Errorf("tool_calls is %s", calls.Raw)
+	}
+	ids := map[string]bool{}
+	for _, call := range calls.Array() {
+		kind := call.Get("type").Str
+		if err := members(call, "id type "+kind); err != nil {
+			return fmt.Errorf("tool call: %w", err)
+		}
+		field := map[string]string{"function": "arguments", "custom": "input"}[kind]
+		if err := members(call.Get(kind), "name "+field); err != nil {
+			return fmt.Errorf("tool call: %w", err)
+		}
+		id := call.Get("id").Str
+		switch {
+		case id == "" || ids[id]:
+			return fmt.Errorf("the call's id is %q", id)
+		case call.Get(kind).Get("name").Str == "" || call.Get(kind).Get(field).Type != gjson.String:
+			return fmt.Errorf("call %s", call.Raw)
+		case kind == "function" && c.Get("finish_reason").Str == "tool_calls" && call.Get("function.arguments").Str == "":
+			return errors.New("the arguments are no JSON")
+		}
+		ids[id] = true
+	}
+	finish := c.Get("finish_reason").Str
+	if !strings.Contains(finishReasons, " "+finish+" ") || finish == "" {
+		return fmt.Errorf("finish_reason is %s", c.Get("finish_reason").Raw)
+	}
+	if (finish == "tool_calls") != calls.Exists() && (finish == "tool_calls" || finish == "stop") {
+		return fmt.Errorf("finish_reason is %s with %d calls", finish, calls.Get("#").Int())
+	}
+	return nil
+}
+
 // checkStream checks what a face has sent.
 func checkStream(face *Protocol, stream []byte) error {
 	check := streamChecks[face.Name]
@@ -83,9 +213,11 @@ func checkChatStream(stream []byte) error {
 	if len(frames) == 0 || string(frames[len(frames)-1].Data) != "[DONE]" {
 		return errors.New("no [DONE] at the end")
 	}
-	var head, finish, usage string
+	var head, finish, usage, counted string
 	names := map[int]string{}
-	failed := false
+	ids := map[string]bool{}
+	arguments := map[int]string{}
+	failed, legacy := false, false
 	for i, f := range frames[:len(frames)-1] {
 		fault := func(format string, args ...any) error {
 			return fmt.Errorf("chunk %d: %s: %s", i, fmt.Sprintf(format, args...), f.Data)
@@ -109,6 +241,16 @@ func checkChatStream(stream []byte) error {
 			failed = true
 			continue
 		}
+		if err := members(c, "id object created model choices usage? service_tier?"); err != nil {
+			return fault("%v", err)
+		}
+		// Who asked for usage gets it as null until it is known.
+		switch u := c.Get("usage"); {
+		case i == 0:
+			counted = u.Raw
+		case !u.IsObject() && u.Raw != counted, u.IsObject() && counted != "null":
+			return fault("usage is %q, was %q", u.Raw, counted)
+		}
 		h := c.Get("id").String() + " " + c.Get("created").Raw + " " + c.Get("model").String()
 		switch {
 		case c.Get("object").String() != "chat.completion.chunk":
@@ -123,10 +265,8 @@ func checkChatStream(stream []byte) error {
 			if finish == "" || usage != "" || c.Get("choices").Raw != "[]" {
 				return fault("usage")
 			}
-			for _, k := range []string{"prompt_tokens", "completion_tokens", "total_tokens"} {
-				if u.Get(k).Type != gjson.Number {
-					return fault("usage without %s", k)
-				}
+			if err := checkUsage(u); err != nil {
+				return fault("%v", err)
 			}
 			usage = u.Raw
 			continue
@@ -138,6 +278,12 @@ func checkChatStream(stream []byte) error {
 		}
 		choice := c.Get("choices.0")
 		delta := choice.Get("delta")
+		if err := members(choice, "index delta finish_reason logprobs?"); err != nil {
+			return fault("%v", err)
+		}
+		if err := members(delta, "role? content? refusal? reasoning_content? annotations? tool_calls? function_call?"); err != nil {
+			return fault("%v", err)
+		}
 		switch {
 		case choice.Get("index").Raw != "0" || !delta.IsObject() || !choice.Get("finish_reason").Exists():
 			return fault("choice")
@@ -145,13 +291,41 @@ func checkChatStream(stream []byte) error {
 			return fault("after finish_reason")
 		case (i == 0) != (delta.Get("role").String() == "assistant") || i > 0 && delta.Get("role").Exists():
 			return fault("role")
+		case choice.Get("finish_reason").Type != gjson.Null && delta.Raw != "{}":
+			return fault("the finish says something")
+		case i > 0 && delta.Raw == "{}" && choice.Get("finish_reason").Type == gjson.Null:
+			return fault("nothing said")
 		}
-		if v := delta.Get("content"); v.Exists() && v.Type != gjson.String && v.Type != gjson.Null {
-			return fault("content")
+		for _, k := range []string{"content", "refusal", "reasoning_content"} {
+			if v := delta.Get(k); i > 0 && v.Exists() && (v.Type != gjson.String || v.Str == "") {
+				return fault("%s", k)
+			}
+		}
+		if calls := delta.Get("tool_calls"); calls.Exists() && calls.Get("#").Int() == 0 {
+			return fault("no tool call")
+		}
+		if f := delta.Get("function_call"); f.Exists() {
+			if f.Get("name").Exists() == legacy || !f.Get("arguments").Exists() {
+				return fault("function_call")
+			}
+			legacy = true
 		}
 		for _, call := range delta.Get("tool_calls").Array() {
 			index := int(call.Get("index").Int())
 			name, known := names[index]
+			allowed := "index function"
+			if !known {
+				allowed = "index id type function? custom?"
+			} else if strings.HasPrefix(name, "custom ") {
+				allowed = "index custom"
+			}
+			if err := members(call, allowed); err != nil {
+				return fault("tool call: %v", err)
+			}
+			arguments[index] += call.Get("function.arguments").Str
+			if known && call.Get("function.arguments").Str == "" && call.Get("custom.input").Str == "" {
+				return fault("no arguments")
+			}
 			switch {
 			case !call.Get("index").Exists() || index > len(names):
 				return fault("tool index")
@@ -160,15 +334,28 @@ func checkChatStream(stream []byte) error {
 			case !known:
 				id, typ := call.Get("id").String(), call.Get("type").String()
 				name := call.Get(typ + ".name").String()
-				if id == "" || typ != "function" && typ != "custom" || name == "" {
+				if id == "" || typ != "function" && typ != "custom" || name == "" || ids[id] {
 					return fault("opening of a call")
 				}
+				ids[id] = true
 				names[index] = typ + " " + name + " " + id
 			}
 		}
 		finish = choice.Get("finish_reason").String()
+		if finish != "" && !strings.Contains(finishReasons, " "+finish+" ") {
+			return fault("finish_reason")
+		}
+	}
+	for i, name := range names {
+		if finish == "tool_calls" && strings.HasPrefix(name, "function ") && arguments[i] == "" {
+			return fmt.Errorf("the arguments of %s are no JSON", name)
+		}
 	}
 	switch {
+	case legacy != (finish == "function_call") && !failed:
+		return fmt.Errorf("function_call %v, finish_reason %s", legacy, finish)
+	case legacy && len(names) > 0:
+		return errors.New("function_call and tool_calls")
 	case head == "" && !failed:
 		return errors.New("no chunks")
 	case failed && finish != "" || !failed && finish == "":
@@ -365,17 +552,19 @@ func TestStreamChecksSeeFaults(t *testing.T) {
 		open  = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"k","type":"function","function":{"name":"f","arguments":""}}]},"finish_reason":null}]}` + "\n\n"
 		stop  = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
 		count = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}` + "\n\n"
+		args  = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]},"finish_reason":null}]}` + "\n\n"
 		fail  = `data: {"error":{"message":"m","type":"t","param":null,"code":null}}` + "\n\n"
 		done  = "data: [DONE]\n\n"
 		meta  = `data: {"job_id":"j","success":true,"name":"n","timestamp":"t","stream":true,"type":"metadata"}` + "\n\n" + `event: start` + "\n" + `data: {"message":"m"}` + "\n\n"
 		say   = "event: chunk\ndata: {\"content\":\"a\",\"timestamp\":\"t\"}\n\n"
 		end   = "event: end\ndata: {\"job_id\":\"j\",\"usage\":null,\"timestamp\":\"t\",\"complete\":true}\n\nevent: done\ndata: {\"message\":\"m\"}\n\n"
 	)
+	nul := func(frame string) string { return strings.TrimSuffix(frame, "}\n\n") + `,"usage":null}` + "\n\n" }
 	for _, c := range []struct {
 		face, stream string
 		ok           bool
 	}{
-		{"chat", head + text + stop + count + done, true},
+		{"chat", head + text + stop + done, true},
 		{"chat", head + text + fail + done, true},
 		{"chat", ": ping\n\n" + head + ": ping\n\n" + stop + done, true},
 		{"chat", head + text + stop, false},
@@ -384,11 +573,31 @@ func TestStreamChecksSeeFaults(t *testing.T) {
 		{"chat", head + head + stop + done, false},
 		{"chat", head + stop + stop + done, false},
 		{"chat", head + stop + text + done, false},
+		{"chat", head + text + stop + count + done, false}, // nobody was told that usage would come
+		{"chat", nul(head) + nul(text) + nul(stop) + count + done, true},
+		{"chat", nul(head) + nul(text) + nul(stop) + done, true},
+		{"chat", nul(head) + text + nul(stop) + count + done, false},
+		{"chat", nul(head) + nul(text) + count + nul(stop) + done, false},
+		{"chat", nul(head) + nul(stop) + count + count + done, false},
+		{"chat", head + strings.Replace(text, `"model":"m"`, `"model":"m","error":null`, 1) + stop + done, false},
+		{"chat", head + strings.Replace(text, `"content":"a"`, `"content":""`, 1) + stop + done, false},
+		{"chat", head + strings.Replace(text, `"content":"a"`, `"tool_calls":[]`, 1) + stop + done, false},
+		{"chat", head + strings.Replace(text, `{"content":"a"}`, `{}`, 1) + stop + done, false},
+		{"chat", head + strings.Replace(stop, `"stop"`, `"bored"`, 1) + done, false},
+		{"chat", head + strings.Replace(stop, `{}`, `{"content":"a"}`, 1) + done, false},
+		{"chat", head + strings.Replace(text, `"choices":[`, `"choices":[],"x":[`, 1) + stop + done, false},
+		{"chat", head + "data: \n\n" + stop + done, false},
+		{"chat", head + "event: x\n\n" + stop + done, false},
+		{"chat", head + "retry: 1\n\n" + stop + done, false},
+		{"chat", head + stop + "data: [DONE] \n\n", false},
+		{"chat", head + open + strings.Replace(stop, "stop", "tool_calls", 1) + done, false}, // no arguments
+		{"chat", head + open + args + strings.Replace(open, `"index":0,"id"`, `"index":1,"id"`, 1) + strings.Replace(stop, "stop", "tool_calls", 1) + done, false},
+		{"chat", head + args + stop + done, false},
 		{"chat", head + count + stop + done, false},
 		{"chat", head + stop + fail + done, false},
 		{"chat", head + fail + stop + done, false},
 		{"chat", head + open + open + strings.Replace(stop, "stop", "tool_calls", 1) + done, false},
-		{"chat", head + open + strings.Replace(stop, "stop", "tool_calls", 1) + done, true},
+		{"chat", head + open + args + strings.Replace(stop, "stop", "tool_calls", 1) + done, true},
 		{"chat", head + open + stop + done, false},
 		{"chat", head + strings.Replace(open, `"index":0,"id"`, `"index":1,"id"`, 1) + strings.Replace(stop, "stop", "tool_calls", 1) + done, false},
 		{"chat", head + strings.Replace(text, `"c"`, `"d"`, 1) + stop + done, false},

@@ -105,7 +105,7 @@ func TestTicosEncodeRequest(t *testing.T) {
 
 	f("what a text has no place for", `{"messages":[{"role":"user","name":"bob","content":"a"}]}`, `{"input":"a"}`, "messages[0].name")
 	f("citations", `{"messages":[{"role":"assistant","content":"a","annotations":[{"type":"url_citation","url_citation":{"url":"u"}}]},{"role":"user","content":"b"}]}`,
-		`{"input":"Assistant: a\n\nUser: b"}`, "messages[0].content.annotations")
+		`{"input":"Assistant: a\n\nUser: b"}`, "messages[0].annotations")
 
 	bad := func(body, param string, options map[string]string) {
 		t.Helper()
