@@ -26,7 +26,8 @@ type Server struct {
 	router  *router
 	http    *fasthttp.Server
 	watcher *watcher
-	started int64 // Unix seconds
+	started int64         // Unix seconds
+	gather  time.Duration // how long letters wait for more; tests change it
 
 	draining atomic.Bool
 	mu       sync.Mutex
@@ -45,7 +46,7 @@ type Server struct {
 // agents; it may be nil if the configuration names none.
 func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	s := &Server{
-		conf: c, log: log, router: newRouter(), started: time.Now().Unix(),
+		conf: c, log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime,
 		agents: map[*config.Agent]*agent{}, running: map[*call]struct{}{}, idle: make(chan struct{}),
 	}
 	s.meters = newMeters(s)

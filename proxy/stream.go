@@ -26,6 +26,9 @@ const (
 	// drainTime is how long the end of a body whose content is complete is
 	// waited for, so that the connection can be used again.
 	drainTime = 50 * time.Millisecond
+	// gatherTime is how long the letters of an agent that spells its answer out
+	// may wait for more of them behind one that went out.
+	gatherTime = 20 * time.Millisecond
 )
 
 var errContentEncoding = errors.New("the backend compressed its answer although identity was asked for")
@@ -53,6 +56,7 @@ func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
 		// All of it came at once: the worker can write it as it stands.
 		p.drain()
 		c.whole(ctx, p.held.b)
+		c.log.err = c.ans.Err() // told in the stream
 		p.held.drop()
 		return nil
 	}
@@ -69,6 +73,7 @@ func (c *call) open() (stream bool, e *translate.Error) {
 	stream = isEventStream(c.x.ContentType())
 	c.x.releaseHead()
 	c.ans = translate.NewAnswer(&c.setup, c.agent.protocol, c.req.Stream, stream)
+	c.ans.Gather()
 	c.log.through = c.ans.PassedThrough()
 	return stream, nil
 }
@@ -160,6 +165,7 @@ type pump struct {
 
 	lastRead, lastWrite time.Time
 	opened              time.Time // first output held back
+	spoke               time.Time // something of the answer went out last
 	complete            time.Time // the answer was whole but for its terminator
 	writeLimit          time.Time // the client's write deadline
 
@@ -218,6 +224,9 @@ func (p *pump) deadline() time.Time {
 	if !p.opened.IsZero() && p.conn == nil && p.c.req.Stream {
 		sooner(p.opened.Add(preambleTime))
 	}
+	if p.c.ans.Held() {
+		sooner(p.spoke.Add(p.c.s.gather))
+	}
 	return d
 }
 
@@ -232,6 +241,13 @@ func (p *pump) due(now time.Time) {
 		p.finish(nil)
 	case conf.Timeouts.Idle > 0 && !now.Before(p.lastRead.Add(conf.Timeouts.Idle)):
 		p.finish(silent(conf.Timeouts.Idle))
+	case p.c.ans.Held() && !now.Before(p.spoke.Add(p.c.s.gather)):
+		w := takeChunkWriter()
+		w.begin()
+		w.buf = p.c.ans.Flush(w.buf)
+		p.spoke = now
+		p.write(w, false, now)
+		dropChunkWriter(w)
 	case conf.Heartbeat.Stream > 0 && p.conn != nil && !now.Before(p.lastWrite.Add(conf.Heartbeat.Stream)):
 		w := takeChunkWriter()
 		w.begin()
@@ -257,7 +273,11 @@ func (p *pump) arrived(b []byte) error {
 	}
 	w := takeChunkWriter()
 	w.begin()
+	c.ans.Hold(now.Sub(p.spoke) < c.s.gather)
 	w.buf = c.ans.Feed(w.buf, b)
+	if w.size() > 0 {
+		p.spoke = now
+	}
 	p.note(now)
 	if p.finished() {
 		w.buf = c.ans.End(w.buf, nil)
@@ -285,6 +305,7 @@ func (p *pump) note(now time.Time) {
 	if p.opened.IsZero() {
 		p.opened = now
 	}
+	p.c.log.through = p.c.ans.PassedThrough() // known only at the first event, with some backends
 }
 
 // finished reports whether the last bytes of the client's answer are known: a
@@ -496,6 +517,7 @@ func (p *pump) open(conn net.Conn) {
 	}
 	head.b = b
 	c.log.firstByte = now.Sub(c.start)
+	p.spoke = now
 	p.send(b, now)
 	p.settle()
 }

@@ -732,6 +732,9 @@ func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	if r.Store != No {
 		s.set("store", "false")
 	}
+	if r.Store == Yes {
+		r.Ledger.Drop(At("store"))
+	}
 	return s.append(dst), nil
 }
 

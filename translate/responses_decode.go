@@ -430,6 +430,8 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 			d.event.Reason = FinishLength
 		case "content_filter":
 			d.event.Reason = FinishContentFilter
+		case "cancelled": // our own face's word
+			d.event.Reason = FinishCancelled
 		default:
 			// The reason is optional. An answer that was cut short must not look
 			// whole, and length is the word that every protocol has for it.

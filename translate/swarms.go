@@ -114,9 +114,9 @@ func appendSwarmsUUID(dst []byte, seed string, n int) []byte {
 }
 
 // appendSwarmsUsage appends the usage object; gap is what stands after colons
-// and commas. A count that nobody told is left out, the costs, which only the
-// vendor knows, are none.
-func appendSwarmsUsage(dst []byte, u Usage, gap string) []byte {
+// and commas. A count that nobody told is left out; the costs, which only the
+// vendor knows, are none if it did not tell.
+func appendSwarmsUsage(dst []byte, s *Setup, u Usage, gap string) []byte {
 	dst = append(dst, '{')
 	for _, m := range [...]struct {
 		key   string
@@ -129,9 +129,10 @@ func appendSwarmsUsage(dst []byte, u Usage, gap string) []byte {
 		dst = strconv.AppendInt(append(dst, gap...), m.count, 10)
 		dst = append(append(dst, ','), gap...)
 	}
-	dst = append(append(append(dst, `"img_cost":`...), gap...), "0.0,"...)
+	dst = append(append(dst, `"img_cost":`...), gap...)
+	dst = append(append(dst, firstOf(s.costs[0], "0.0")...), ',')
 	dst = append(append(append(dst, gap...), `"total_cost":`...), gap...)
-	return append(dst, "0.0}"...)
+	return append(append(dst, firstOf(s.costs[1], "0.0")...), '}')
 }
 
 // swarmsIdentity is what an answer repeats of its request: the agent's name and

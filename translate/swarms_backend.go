@@ -37,9 +37,6 @@ func (swarmsBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream bool
 	if err := e.format(); err != nil {
 		return dst, err
 	}
-	if r.Store == Yes {
-		r.Ledger.Drop(At("store"))
-	}
 
 	dst = append(dst, `{"agent_config":{"agent_name":`...)
 	dst = jsonx.AppendStringS(dst, swarmsAgentName(r, a))
@@ -175,9 +172,6 @@ func (e *swarmsRequest) turn(t *Turn, last bool) *Error {
 	if t.Name != "" {
 		e.r.Ledger.Drop(t.Path.In("name"))
 	}
-	if t.Phase != PhaseNone {
-		e.r.Ledger.Drop(t.Path.In("phase"))
-	}
 	var text []byte
 	said, markdown := false, false
 	for i := range t.Blocks {
@@ -188,9 +182,6 @@ func (e *swarmsRequest) turn(t *Turn, last bool) *Error {
 				text = paragraph(text)
 			}
 			markdown = b.Type > BlockRefusal
-			if len(b.Annotations) > 0 {
-				e.r.Ledger.Drop(e.r.annotationsAt(t, b))
-			}
 			text = RenderBlock(text, b)
 			said = true
 		case BlockToolCall:
@@ -414,9 +405,6 @@ func (e *swarmsRequest) settings() *Error {
 	loops := ""
 	for i := range e.r.Settings {
 		s := &e.r.Settings[i]
-		if e.overridden(i) {
-			continue
-		}
 		if s.Path.Base == "agent_config" && s.Path.Mid == "llm_args" { // from a client of this protocol
 			e.r.Take(i)
 			if s.Param == ParamAgentConfig {
@@ -449,7 +437,7 @@ func (e *swarmsRequest) settings() *Error {
 		case ParamToolsEnabled:
 			e.top = swarmsMember(e.top, "tools_enabled", e.r.Take(i))
 		case ParamN:
-			if s.Raw != "1" {
+			if !e.r.idle(s) {
 				return e.unsupported(s.Path)
 			}
 		case ParamModalities:
@@ -458,18 +446,8 @@ func (e *swarmsRequest) settings() *Error {
 			}
 		case ParamAudio, ParamPrompt, ParamWebSearch:
 			return e.unsupported(s.Path)
-		case ParamLogprobs:
-			if s.Raw != "false" {
-				e.r.Ledger.Drop(s.Path)
-			}
-		case ParamParallelToolCalls:
-			if s.Raw != "true" {
-				e.r.Ledger.Drop(s.Path)
-			}
 		case ParamIncludeObfuscation: // of the client's stream, not of the backend's
 			e.r.Take(i)
-		default:
-			e.r.Ledger.Drop(s.Path)
 		}
 	}
 	if loops == "" {
@@ -482,24 +460,6 @@ func (e *swarmsRequest) settings() *Error {
 		e.config = swarmsMember(e.config, "max_loops", loops)
 	}
 	return nil
-}
-
-// overridden reports whether a later setting counts instead of the ith; if it says
-// something else, that is a loss.
-func (e *swarmsRequest) overridden(i int) bool {
-	s := &e.r.Settings[i]
-	if s.Param == ParamAgentConfig || s.Param == ParamInclude { // each is another one
-		return false
-	}
-	for j := i + 1; j < len(e.r.Settings); j++ {
-		if o := &e.r.Settings[j]; o.Param == s.Param {
-			if o.Raw != s.Raw {
-				e.r.Ledger.Drop(s.Path)
-			}
-			return true
-		}
-	}
-	return false
 }
 
 // effort is the nearest of the three words that the vendor knows.

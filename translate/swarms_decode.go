@@ -16,7 +16,13 @@ import (
 
 // NewDecoder implements Backend.
 func (swarmsBackend) NewDecoder(s *Setup) Decoder {
-	return &swarmsDecoder{setup: s, usage: NoUsage(), text: Block{Type: BlockText}}
+	d := &swarmsDecoder{setup: s, usage: NoUsage(), text: Block{Type: BlockText}}
+	if s.Request != nil {
+		for i := range s.Request.Tools {
+			d.tools = d.tools || s.Request.Tools[i].Kind != ToolBuiltin
+		}
+	}
+	return d
 }
 
 var (
@@ -33,6 +39,7 @@ type swarmsDecoder struct {
 	frame swarmsFrame
 	event Event // of deltas
 	text  Block // what a text block starts with
+	tools bool  // the client offers some
 
 	started   bool
 	finishing bool
@@ -62,16 +69,10 @@ type swarmsSpeaker struct {
 	ordinal int // in the order of their first words
 	block   int
 	open    bool
-	half    rune // a high surrogate that waits for the low one
-}
-
-// swarmsCall is a tool call in an answer or in a history.
-type swarmsCall struct {
-	id, name, args string
-	author         string
-	held           bool // waits for the end of the stream: it may be the client's
-	ran            bool // a result followed
-	resulted       bool // which was this call's own
+	half    rune   // a high surrogate that waits for the low one
+	pending []byte // text that may become a list of tool calls
+	scan    jsonx.Scanner
+	scanned int // bytes of pending that scan has seen
 }
 
 // swarmsCrowd is how many speakers are told apart.
@@ -345,6 +346,9 @@ func (d *swarmsDecoder) value(agent []byte, v gjson.Result, out Sink) {
 		name := entry.Get("role").String()
 		content := entry.Get("content")
 		calls, isCalls := swarmsCalls(content)
+		for i := range calls { // a text only where the client's tools are called
+			isCalls = isCalls && (content.Type != gjson.String || d.offered(calls[i].name))
+		}
 		switch {
 		case d.ended || swarmsIsPrompt(name):
 		case swarmsIsTool(name) || entry.Get("tool_call_id").Exists():
@@ -369,6 +373,15 @@ func (d *swarmsDecoder) say(agent, text []byte, out Sink) {
 	if s.half|d.frame.lead|d.frame.tail != 0 {
 		text = d.pair(s, text)
 	}
+	if d.tools && (len(s.pending) > 0 || swarmsMayCall(text, s.open)) {
+		d.suspect(s, text, out)
+		return
+	}
+	d.speak(s, text, out)
+}
+
+// speak adds text to the speaker's message, or begins a new one with it.
+func (d *swarmsDecoder) speak(s *swarmsSpeaker, text []byte, out Sink) {
 	if !s.open {
 		d.start(out)
 		d.open(s, out)
@@ -379,6 +392,80 @@ func (d *swarmsDecoder) say(agent, text []byte, out Sink) {
 	e := &d.event
 	e.Kind, e.Index, e.Data = EventBlockDelta, s.block, text
 	out.Event(e)
+}
+
+// swarmsMayCall reports whether a chunk may begin a list of tool calls: in the
+// middle of a message it must look like one.
+func swarmsMayCall(text []byte, middle bool) bool {
+	for _, c := range text {
+		switch c {
+		case ' ', '\n', '\r', '\t':
+		case '[':
+			h := swarmsCallHead(text)
+			return h != swarmsNoCalls && (!middle || h != swarmsTooShort)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// swarmsSuspect is how much text is kept back as a list of tool calls.
+const swarmsSuspect = 1 << 20
+
+// suspect keeps text back while it goes on as a list of tool calls does, which
+// some servers send as their content's text. Anything else goes on at once.
+func (d *swarmsDecoder) suspect(s *swarmsSpeaker, text []byte, out Sink) {
+	s.pending = append(s.pending, text...)
+	switch swarmsCallHead(s.pending) {
+	case swarmsTooShort, swarmsPythonCalls: // the end of the message decides
+		if len(s.pending) > swarmsSuspect {
+			d.clear(s, out)
+		}
+		return
+	case swarmsJSONCalls:
+		s.scan.Write(s.pending[s.scanned:])
+		s.scanned = len(s.pending)
+		switch {
+		case s.scan.Complete():
+			d.settleText(s, out)
+			return
+		case !s.scan.Broken() && len(s.pending) <= swarmsSuspect:
+			return
+		}
+	}
+	d.clear(s, out)
+}
+
+// settleText ends the keeping back of a speaker's text: calls of the client's
+// tools are calls, anything else was said.
+func (d *swarmsDecoder) settleText(s *swarmsSpeaker, out Sink) {
+	if len(s.pending) == 0 {
+		return
+	}
+	calls, ok := swarmsCallText(string(s.pending))
+	for i := range calls {
+		ok = ok && d.offered(calls[i].name)
+	}
+	if !ok {
+		d.clear(s, out)
+		return
+	}
+	s.pending, s.scanned = s.pending[:0], 0
+	s.scan.Reset()
+	d.start(out)
+	if s.open {
+		d.close(s, out)
+	}
+	d.hold(calls, s.name, out)
+}
+
+// clear says what was kept back.
+func (d *swarmsDecoder) clear(s *swarmsSpeaker, out Sink) {
+	text := s.pending
+	s.pending, s.scanned = s.pending[:0], 0
+	s.scan.Reset()
+	d.speak(s, text, out)
 }
 
 // pair puts surrogate pairs together that were split over two chunks.
@@ -431,8 +518,11 @@ func (d *swarmsDecoder) open(s *swarmsSpeaker, out Sink) {
 // hush ends the speaker's message.
 func (d *swarmsDecoder) hush(agent []byte, out Sink) {
 	for i := range d.speakers {
-		if s := &d.speakers[i]; s.open && s.name == string(agent) {
-			d.close(s, out)
+		if s := &d.speakers[i]; s.name == string(agent) {
+			d.settleText(s, out)
+			if s.open {
+				d.close(s, out)
+			}
 		}
 	}
 }
@@ -522,6 +612,9 @@ func (d *swarmsDecoder) emit(b *Block, text string, msg, part int, author string
 
 // result takes a result: the backend ran the call.
 func (d *swarmsDecoder) result(id, text, author string, out Sink) {
+	for i := range d.speakers {
+		d.settleText(&d.speakers[i], out)
+	}
 	d.tellResult(d.settle(id, out), id, text, author, out)
 }
 
@@ -595,11 +688,31 @@ func (d *swarmsDecoder) tokens(v gjson.Result, out Sink) {
 			*m.to = n
 		}
 	}
+	d.costs(v)
 	was := d.usage
 	d.usage.Merge(u)
 	if d.usage != was {
 		d.start(out)
 		out.Event(&Event{Kind: EventUsage, Usage: d.usage})
+	}
+}
+
+// costs takes what an answer cost: img_cost and total_cost, in 2025 cost, in swarms
+// billing_info.total_cost. Only clients of this protocol can be told.
+func (d *swarmsDecoder) costs(v gjson.Result) {
+	s := d.setup
+	for _, m := range [...]struct {
+		key string
+		to  *string
+	}{{"img_cost", &s.costs[0]}, {"total_cost", &s.costs[1]}, {"cost", &s.costs[1]}, {"billing_info.total_cost", &s.costs[1]}} {
+		c := v.Get(m.key)
+		if c.Type != gjson.Number {
+			continue
+		}
+		*m.to = clone(c.Raw)
+		if c.Num != 0 && s.Ledger != nil && (s.Request == nil || s.Request.Face != &swarmsProtocol) {
+			s.Ledger.Note("usage." + m.key)
+		}
 	}
 }
 
@@ -638,9 +751,14 @@ func (d *swarmsDecoder) done(out Sink) {
 func (d *swarmsDecoder) finish(out Sink) {
 	d.start(out)
 	for i := range d.speakers {
-		if s := &d.speakers[i]; s.open {
+		s := &d.speakers[i]
+		d.settleText(s, out)
+		if s.open {
 			d.close(s, out)
 		}
+	}
+	if d.ended { // the calls were too many
+		return
 	}
 	msg := -1
 	for i := range d.calls {
@@ -660,37 +778,30 @@ func (d *swarmsDecoder) fail(err *Error, out Sink) {
 	if d.ended {
 		return
 	}
+	for i := range d.speakers { // half a call is nobody's to run
+		if s := &d.speakers[i]; len(s.pending) > 0 {
+			d.clear(s, out)
+		}
+	}
 	d.ended = true
 	out.Event(&Event{Kind: EventFail, Err: err})
 }
 
-// failed reports the error that an event or a body tells.
+// failed reports the error that an event or a body tells. A status in it counts as
+// an HTTP status does: the premium gate writes one, and servers of 2025 told their
+// own refusals as "400: Agent name is required".
 func (d *swarmsDecoder) failed(data []byte, out Sink) {
-	d.fail(InBand(0, "", swarmsErrorText(gjson.Parse(viewString(data)))), out)
+	body := ParseErrorBody("application/json", data)
+	status, message := innerStatus(body.Message)
+	if n, ok := swarmsInt(gjson.Get(viewString(data), "error.status_code")); ok && n >= 400 && n < 600 {
+		status = int(n)
+	}
+	d.fail(InBand(status, body.Code, message), out)
 }
 
 // swarmsIsFault reports whether the member error tells one.
 func swarmsIsFault(v gjson.Result) bool {
 	return !swarmsAbsent(v) && v.Type != gjson.False && !swarmsEmpty(v)
-}
-
-// swarmsErrorText is the message of {"error":"…"}, {"detail":"…"}, of an error
-// object, which the premium gate sends, and of {"message":"…"}.
-func swarmsErrorText(doc gjson.Result) string {
-	if doc.Type == gjson.String {
-		return doc.String()
-	}
-	for _, v := range [...]gjson.Result{
-		doc.Get("error.message"), doc.Get("error.detail"), doc.Get("error"), doc.Get("detail"), doc.Get("message"),
-	} {
-		if v.Type == gjson.String && v.Str != "" {
-			return v.String()
-		}
-	}
-	if d := doc.Get("detail"); d.IsArray() {
-		return d.Raw
-	}
-	return ""
 }
 
 // End implements Decoder.

@@ -182,14 +182,14 @@ func (c *swarmsEncoder) finish(dst []byte, e *Event) []byte {
 	dst = c.hush(dst)
 	if c.usage.Known() {
 		dst = append(dst, "event: usage\ndata: "...)
-		dst = appendSwarmsUsage(dst, c.usage, " ")
+		dst = appendSwarmsUsage(dst, c.setup, c.usage, " ")
 		dst = append(dst, "\n\n"...)
 	}
 	dst = append(dst, "event: end\ndata: {\"job_id\": \""...)
 	dst = c.setup.AppendID(dst, "agent-", -1)
 	dst = append(dst, `", "usage": `...)
 	if c.usage.Known() {
-		dst = appendSwarmsUsage(dst, c.usage, " ")
+		dst = appendSwarmsUsage(dst, c.setup, c.usage, " ")
 	} else {
 		dst = append(dst, "null"...)
 	}
@@ -270,7 +270,7 @@ func (swarmsFace) AppendAnswer(dst []byte, s *Setup, f *Fold) []byte {
 	}
 	dst = append(w.dst, `],"usage":`...)
 	if f.Usage.Known() {
-		dst = appendSwarmsUsage(dst, f.Usage, "")
+		dst = appendSwarmsUsage(dst, s, f.Usage, "")
 	} else {
 		dst = append(dst, "null"...)
 	}

@@ -152,3 +152,17 @@ func FuzzSwarmsJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPythonJSON: whatever is taken for Python's repr becomes JSON, but for
+// numbers, which its caller checks.
+func FuzzPythonJSON(f *testing.F) {
+	for _, s := range []string{`[{'a': "b\n", 'c': [None, True, -1.5]}]`, `[Call(id='c', f=F(n='x'))]`, `('\x41\u00fc\U0001f600',)`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		b, ok := pythonJSON(s)
+		if ok && !jsonx.Valid(b) && !bytes.ContainsAny([]byte(s), "0123456789-") {
+			t.Fatalf("%q became %s", s, b)
+		}
+	})
+}

@@ -4,8 +4,6 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
-
-	"github.com/dragoman-proxy/dragoman/internal/jsonx"
 )
 
 // JSON implements Decoder.
@@ -40,6 +38,7 @@ type swarmsEntry struct {
 	role   string
 	text   string
 	calls  []int // in swarmsDecoder.calls
+	said   bool  // the calls stood in a text
 	result bool
 	callID string
 	of     int // the call that a result belongs to, in swarmsDecoder.calls
@@ -116,6 +115,9 @@ func (d *swarmsDecoder) entries(v gjson.Result, out Sink) []swarmsEntry {
 			list = append(list, en)
 			return
 		}
+		if en.said = content.Type == gjson.String; en.said {
+			en.text = content.String()
+		}
 		for _, c := range calls {
 			if c.id == "" {
 				c.id = d.setup.ID("call_", len(d.calls))
@@ -132,6 +134,21 @@ func (d *swarmsDecoder) entries(v gjson.Result, out Sink) []swarmsEntry {
 		})
 	} else {
 		add(v)
+	}
+	// A text that looks like calls is one if they are the client's, or if a result
+	// shows that they were made; an agent may well write an example of one.
+	for i := range list {
+		en := &list[i]
+		if !en.said {
+			continue
+		}
+		mine, ran := true, false
+		for _, n := range en.calls {
+			mine, ran = mine && d.offered(d.calls[n].name), ran || d.calls[n].ran
+		}
+		if !mine && !ran {
+			en.calls = nil
+		}
 	}
 	return list
 }
@@ -186,41 +203,4 @@ func swarmsContent(v gjson.Result) string {
 		return v.Raw
 	}
 	return viewString(text)
-}
-
-// swarmsCalls reads a content that is a list of tool calls, as such, as the text
-// of one, or a single call by itself.
-func swarmsCalls(v gjson.Result) ([]swarmsCall, bool) {
-	if v.Type == gjson.String {
-		s := strings.TrimSpace(v.String())
-		if !strings.HasPrefix(s, "[") || !strings.HasSuffix(s, "]") || !strings.Contains(s, `"function"`) || !jsonx.Valid(viewBytes(s)) {
-			return nil, false
-		}
-		v = gjson.Parse(s)
-	}
-	var calls []swarmsCall
-	ok := v.IsArray() || v.IsObject()
-	add := func(v gjson.Result) bool {
-		f, t := v.Get("function"), v.Get("type")
-		name, args := f.Get("name"), f.Get("arguments")
-		if ok = ok && v.IsObject() && f.IsObject() && name.Type == gjson.String && name.Str != "" &&
-			(!t.Exists() || t.Str == "function"); !ok {
-			return false
-		}
-		c := swarmsCall{id: v.Get("id").String(), name: name.String(), args: args.String()}
-		switch {
-		case args.IsObject() || args.IsArray():
-			c.args = args.Raw
-		case strings.TrimSpace(c.args) == "":
-			c.args = "{}"
-		}
-		calls = append(calls, c)
-		return true
-	}
-	if v.IsObject() {
-		add(v)
-	} else if ok {
-		v.ForEach(func(_, v gjson.Result) bool { return add(v) })
-	}
-	return calls, ok && len(calls) > 0
 }

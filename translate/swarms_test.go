@@ -349,7 +349,7 @@ func TestSwarmsEncodeRequest(t *testing.T) {
 			`{"role":"assistant","content":"This:\n\n![chart](http://mine)\n\n[image 3]"},{"role":"user","content":"[f returned: shot: [image 4]]"}],"imgs":["http://logo","http://1","data:image/png;base64,AA==","http://2","http://3"]}`, "messages[3], part.detail"},
 		{"a setting said twice counts once", Request{Turns: []Turn{swarmsTurn(0, RoleUser, "q")}, Settings: []Setting{
 			{ParamMaxTokens, "5", At("max_tokens")}, {ParamMaxTokens, "5", At("max_completion_tokens")}, {ParamUser, `"a"`, At("user")}, {ParamTopP, "0.1", At("top_p")}, {ParamTopP, "0.2", At("other")}}}, agent, false,
-			head + `,"max_tokens":5,"llm_args":{"top_p":0.2}},"task":"q"}`, "user, top_p"},
+			head + `,"max_tokens":5,"llm_args":{"top_p":0.2}},"task":"q"}`, "user"},
 		{"what a conversation loses", Request{Store: Yes, Turns: []Turn{
 			swarmsTurn(0, RoleUser, "q"),
 			{Role: RoleAssistant, Phase: PhaseCommentary, Path: AtIndex("input", 1), Blocks: []Block{{Type: BlockText, Text: "a", Annotations: []string{"{}"}, Path: At("part")}}},
@@ -366,7 +366,7 @@ func TestSwarmsEncodeRequest(t *testing.T) {
 			{ParamStop, `["x"]`, At("stop")}, {ParamSeed, "1", At("seed")}, {ParamN, "1", At("n")}, {ParamLogprobs, "false", At("logprobs")},
 			{ParamParallelToolCalls, "true", At("parallel_tool_calls")}, {ParamModalities, `["text"]`, At("modalities")}, {ParamReasoningEffort, `"minimal"`, At("reasoning_effort")},
 			{ParamIncludeObfuscation, "true", At("stream_options.include_obfuscation")}, {ParamMetadata, "{}", At("metadata")}}}, agent, false,
-			head + `,"reasoning_effort":"low"},"task":"q"}`, "stop, seed, reasoning_effort, metadata"},
+			head + `,"reasoning_effort":"low"},"task":"q"}`, "reasoning_effort, stop, seed"},
 		{"options", Request{Turns: []Turn{swarmsTurn(0, RoleUser, "q")}}, &Agent{Name: "support", Options: map[string]string{"max_loops": "auto"}}, false,
 			head + `,"max_loops":"auto"},"task":"q"}`, ""},
 		{"no tools by choice", Request{Turns: []Turn{swarmsTurn(0, RoleUser, "q")}, Tools: []Tool{{Name: "f"}}, ToolChoice: ToolChoice{Mode: ChoiceNone}}, agent, false, head + `},"task":"q"}`, ""},
@@ -377,7 +377,7 @@ func TestSwarmsEncodeRequest(t *testing.T) {
 			t.Parallel()
 			r := c.r
 			r.Face, r.Model = &Protocol{Name: "other"}, "m"
-			got, err := swarmsProtocol.EncodeRequest([]byte("^"), &r, c.agent, c.stream)
+			got, err := swarmsProtocol.Encode([]byte("^"), &r, c.agent, c.stream)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -412,7 +412,7 @@ func TestSwarmsRefusesWhatChangesTheMeaning(t *testing.T) {
 		{"required tool", Request{Turns: []Turn{q}, ToolChoice: ToolChoice{Mode: ChoiceRequired, Path: at}}, "here"},
 		{"named tool", Request{Turns: []Turn{q}, ToolChoice: ToolChoice{Mode: ChoiceNamed, Path: at}}, "here"},
 		{"forced choice", Request{Turns: []Turn{q}, ToolChoice: ToolChoice{Mode: ChoiceAllowed, Forced: true, Path: at}}, "here"},
-		{"built-in tool", Request{Turns: []Turn{q}, Tools: []Tool{{Kind: ToolBuiltin, Name: "web_search", Path: at}}}, "here"},
+		{"built-in tool", Request{Turns: []Turn{q}, Tools: []Tool{{Kind: ToolBuiltin, Name: "web_search", Path: at}}}, "here.type"},
 		{"JSON mode", Request{Turns: []Turn{q}, Format: Format{Kind: FormatJSONObject, Path: at}}, "here"},
 		{"JSON schema", Request{Turns: []Turn{q}, Format: Format{Kind: FormatJSONSchema, Path: at}}, "here"},
 		{"file", Request{Turns: user(Block{Type: BlockFile, Path: at})}, "here"},
@@ -425,7 +425,7 @@ func TestSwarmsRefusesWhatChangesTheMeaning(t *testing.T) {
 		{"nobody asks", Request{Turns: []Turn{swarmsTurn(0, RoleSystem, "s")}}, "messages[0]"},
 	} {
 		c.r.Face = &Protocol{Name: "other"}
-		got, err := swarmsProtocol.EncodeRequest([]byte("^"), &c.r, &Agent{Name: "a"}, false)
+		got, err := swarmsProtocol.Encode([]byte("^"), &c.r, &Agent{Name: "a"}, false)
 		if err == nil || err.Param != c.want || err.Status != 400 {
 			t.Errorf("%s: got %s, %+v; want a 400 on %s", c.name, got, err, c.want)
 		}
@@ -689,7 +689,7 @@ func TestSwarmsStreamEnds(t *testing.T) {
 		{"a swarm that failed", "event: end\ndata: {\"status\":\"failed\",\"message\":\"m\",\"execution_time\":1}\n\n", nil, `fail status=502 code="agent_error" message="m"` + "\n"},
 		{"error in plain words", "event: error\ndata: it broke\n\n" + done, nil, `fail status=502 code="agent_error" message="it broke"` + "\n"},
 		{"error without words", "event: error\ndata: {}\n\n", nil, `fail status=502 code="agent_error" message="The agent reported an error."` + "\n"},
-		{"error object, no event line", `data: {"error":{"type":"premium_access_required","message":"Premium subscription required"}}` + "\n\n", nil, `fail status=502 code="agent_error" message="Premium subscription required"` + "\n"},
+		{"error object, no event line", `data: {"error":{"type":"premium_access_required","message":"Premium subscription required"}}` + "\n\n", nil, `fail status=502 code="premium_access_required" message="Premium subscription required"` + "\n"},
 		{"error that is null", "event: chunk\ndata: {\"content\":\"a\",\"error\":null}\n\n" + done, nil, "start\nblock 0 text msg=0 part=0\ndelta 0 \"a\"\nend 0\nfinish stop\n"},
 		{"success false in a chunk", "event: chunk\ndata: {\"content\":\"a\",\"success\":false}\n\n" + done, nil, `fail status=502 code="agent_error" message="The agent reported an error."` + "\n"},
 		{"not JSON", "event: chunk\ndata: {\"content\":\n\n", nil, `fail status=502 code="bad_gateway" message="The agent's answer could not be read."` + "\n"},
@@ -698,12 +698,17 @@ func TestSwarmsStreamEnds(t *testing.T) {
 		{"a swarm without event lines", `data: {"agent":"A"}` + "\n\n" + `data: {"agent":"A","content":"a"}` + "\n\n" + `data: {"agent":"A"}` + "\n\n" +
 			`data: {"agent":"B","content":"b"}` + "\n\n" + done, nil,
 			"start\nblock 0 text msg=0 part=0 author=\"A\"\ndelta 0 \"a\"\nend 0\nblock 1 text msg=1 part=0 author=\"B\"\ndelta 1 \"b\"\nend 1\nfinish stop\n"},
+		{"cut in what may be calls", "event: chunk\ndata: {\"content\":\"[{\\\"function\\\": {\"}\n\n", cut, "start\nblock 0 text msg=0 part=0\ndelta 0 \"[{\\\"function\\\": {\"\n" +
+			`fail status=502 code="stream_truncated" message="The agent's answer broke off before its end."` + "\n"},
+		{"a bracket that ends the answer", "event: chunk\ndata: {\"content\":\"[\"}\n\n" + done, nil, "start\nblock 0 text msg=0 part=0\ndelta 0 \"[\"\nend 0\nfinish stop\n"},
+		{"an error with a status", "event: error\ndata: {\"error\":\"429: Rate limit exceeded\"}\n\n", nil, `fail status=429 code="rate_limit_exceeded" message="Rate limit exceeded"` + "\n"},
+		{"whole output as a text", `data: {"output":"all of it"}` + "\n\n" + done, nil, "start\nblock 0 text msg=0 part=0\ndelta 0 \"all of it\"\nend 0\nfinish stop\n"},
 		{"whole outputs of older swarms", `data: {"output":[{"role":"user","content":"q"},{"role":"A","content":"a"},{"role":"B","content":"b"}]}` + "\n\n" + done, nil,
 			"start\nblock 0 text msg=0 part=0 author=\"A\"\ndelta 0 \"a\"\nend 0\nblock 1 text msg=1 part=0 author=\"B\"\ndelta 1 \"b\"\nend 1\nfinish stop\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, check := runSwarms(swarmsSetup(&Request{}), c.stream, c.cause)
+			got, check := runSwarms(swarmsSetup(&Request{Tools: []Tool{{Name: "f"}}}), c.stream, c.cause)
 			if got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
@@ -734,8 +739,16 @@ func TestSwarmsJSONThatIsNoAnswer(t *testing.T) {
 		{`[]`, unreadable},
 		{`"text"`, unreadable},
 		{`{"choices":[]}`, unreadable},
-		{`{"detail":[{"loc":["body"],"msg":"bad"}]}`, `fail status=502 code="agent_error" message="[{\"loc\":[\"body\"],\"msg\":\"bad\"}]"` + "\n"},
-		{`{"outputs":[],"error":"e"}`, `fail status=502 code="agent_error" message="e"` + "\n"},
+		{`{"detail":[{"loc":["body"],"msg":"bad"}]}`, `fail status=502 code="agent_error" message="body: bad"` + "\n"},
+		{`{"detail":"400: Agent name is required"}`, `fail status=400 code="invalid_request" message="Agent name is required"` + "\n"},
+		{`{"detail":"429: Rate limit exceeded."}`, `fail status=429 code="rate_limit_exceeded" message="Rate limit exceeded."` + "\n"},
+		{`{"error":{"type":"premium_access_required","message":"Premium subscription required","detail":"d","status_code":403,"upgrade_url":"u"}}`,
+			`fail status=502 code="premium_access_required" message="The proxy's credential for the agent was refused; this is for the operator to mend."` + "\n"},
+		{`{"success":false}`, `fail status=502 code="agent_error" message="The agent reported an error."` + "\n"},
+		{`{"success":false,"error":null,"outputs":[{"role":"A","content":"half"}]}`, `fail status=502 code="agent_error" message="The agent reported an error."` + "\n"},
+		{`{"success":true,"outputs":42}`, "start\nblock 0 text msg=0 part=0\ndelta 0 \"42\"\nend 0\nfinish stop\n"},
+		{`{"success":true,"outputs":[]}`, "start\nfinish stop\n"},
+		{`{"outputs":[],"error":"it broke"}`, `fail status=502 code="agent_error" message="it broke"` + "\n"},
 		{`{"status":"error","output":[],"detail":"d"}`, `fail status=502 code="agent_error" message="d"` + "\n"},
 		{`{"outputs":["a",{"role":"assistant","content":5}],"error":null}`, "start\nblock 0 text msg=0 part=0 phase=commentary\ndelta 0 \"a\"\nend 0\nblock 1 text msg=1 part=0 phase=final_answer\ndelta 1 \"5\"\nend 1\nfinish stop\n"},
 	} {
@@ -750,7 +763,7 @@ func TestSwarmsJSONThatIsNoAnswer(t *testing.T) {
 
 // Steady state: neither reading nor writing an event allocates.
 func TestSwarmsChunkDoesNotAllocate(t *testing.T) {
-	s := swarmsSetup(&Request{})
+	s := swarmsSetup(&Request{Tools: []Tool{{Name: "f"}}})
 	out := &swarmsBuffer{enc: swarmsProtocol.NewEncoder(s)}
 	dec := swarmsProtocol.NewDecoder(s)
 	f := &sse.Frame{Event: []byte("chunk"), Data: []byte(`{"content": "caf\u00e9 \"au\" lait", "timestamp": "2026-02-05T00:58:15.200000+00:00"}`)}

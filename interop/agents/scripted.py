@@ -85,6 +85,7 @@ class Question:
     n = 1
     functions = False  # the deprecated form of tools
     effort = None
+    probable = False  # it asks how probable each word was
 
     def __init__(self, doc):
         self.doc = doc
@@ -124,6 +125,7 @@ def read_chat(doc):
     q.stop = [stop] if isinstance(stop, str) else stop
     q.n = doc.get("n") or 1
     q.effort = doc.get("reasoning_effort")
+    q.probable = bool(doc.get("logprobs"))
     return q
 
 
@@ -148,6 +150,7 @@ def read_responses(doc):
     q.schema = {"json_schema": lambda: f["schema"], "json_object": dict}.get(f.get("type"), lambda: None)()
     q.limit = doc.get("max_output_tokens")
     q.effort = (doc.get("reasoning") or {}).get("effort")
+    q.probable = "message.output_text.logprobs" in (doc.get("include") or [])
     return q
 
 
@@ -218,6 +221,15 @@ def error(message, kind="server_error", code="server_error"):
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def probabilities(q, said):
+    """Of each word, with as many others as are asked for."""
+    def of(w, p):
+        return {"token": w, "logprob": p, "bytes": list(w.encode())}
+
+    others = [of(w, p) for w, p in (("yes", -1.5), ("no", -2.25))][: q.doc.get("top_logprobs") or 0]
+    return [{**of(w, -0.125), "top_logprobs": others} for w in words(said)] if q.probable else []
+
+
 def chat_call(call):
     kind, name, value = call
     return {"id": new_id("call_"), "type": kind, kind: {"name": name, "arguments" if kind == "function" else "input": value}}
@@ -232,6 +244,7 @@ def chat_whole(q):
     if finish in ("fail", "cut"):
         return 500, error("the scripted agent fails")
     message = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
+    logprobs = {"content": [], "refusal": None} if q.probable else None
     for p in pieces:
         match p[0]:
             case "think":
@@ -239,6 +252,8 @@ def chat_whole(q):
             case "text":
                 message["content"] = (message["content"] or "") + p[1]
                 message["annotations"] += citations(p)
+                if logprobs:
+                    logprobs["content"] += probabilities(q, p[1])
             case "refusal":
                 message["refusal"] = p[1]
             case _ if q.functions:
@@ -248,7 +263,7 @@ def chat_whole(q):
                 message.setdefault("tool_calls", []).append(chat_call(p))
     return 200, {
         "id": new_id("chatcmpl-"), "object": "chat.completion", "created": CREATED, "model": MODEL, "system_fingerprint": "fp_1",
-        "choices": [{"index": i, "message": message, "logprobs": None, "finish_reason": finish} for i in range(q.n)],
+        "choices": [{"index": i, "message": message, "logprobs": logprobs, "finish_reason": finish} for i in range(q.n)],
         "usage": chat_usage(q),
     }
 
@@ -258,8 +273,8 @@ def chat_stream(q):
     asked = (q.doc.get("stream_options") or {}).get("include_usage")
     same = {"id": new_id("chatcmpl-"), "object": "chat.completion.chunk", "created": CREATED, "model": MODEL, "system_fingerprint": "fp_1"}
 
-    def chunk(index, delta, reason=None):
-        c = {**same, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]}
+    def chunk(index, delta, reason=None, logprobs=None):
+        c = {**same, "choices": [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]}
         return "", {**c, "usage": None} if asked else c
 
     for i in range(q.n):
@@ -278,7 +293,7 @@ def chat_stream(q):
                         yield chunk(i, {"reasoning_content": w})
                 case "text":
                     for w in words(p[1]):
-                        yield chunk(i, {"content": w})
+                        yield chunk(i, {"content": w}, logprobs={"content": probabilities(q, w), "refusal": None} if q.probable else None)
                     if c := citations(p):
                         yield chunk(i, {"annotations": c})
                 case "refusal":
@@ -343,7 +358,7 @@ class Answer:
         whole = {"type": kind, key: text}
         if kind == "output_text":
             empty |= {"annotations": [], "logprobs": []}
-            whole |= {"annotations": [{"type": "url_citation", "start_index": a, "end_index": b, "url": u, "title": t} for a, b, u, t in notes], "logprobs": []}
+            whole |= {"annotations": [{"type": "url_citation", "start_index": a, "end_index": b, "url": u, "title": t} for a, b, u, t in notes], "logprobs": probabilities(self.q, text)}
         return empty, whole
 
     def item(self, begun, whole, fill):
@@ -356,17 +371,20 @@ class Answer:
     def message(self, p, status):
         kind, key, stem = ("refusal", "refusal", "response.refusal") if p[0] == "refusal" else ("output_text", "text", "response.output_text")
         empty, whole = self.part(kind, key, p[1], p[2] if len(p) > 2 else ())
-        extra = {"logprobs": []} if kind == "output_text" else {}
         m = {"id": new_id("msg_"), "type": "message", "role": "assistant"}
+
+        def extra(said):
+            bare = [{k: v for k, v in p.items() if k != "bytes"} for p in probabilities(self.q, said)]
+            return {"logprobs": bare} if kind == "output_text" else {}
 
         def fill(at):
             at = {**at, "content_index": 0}
             yield self.event("response.content_part.added", **at, part=empty)
             for w in words(p[1]):
-                yield self.event(stem + ".delta", **at, delta=w, **extra)
+                yield self.event(stem + ".delta", **at, delta=w, **extra(w))
             for i, note in enumerate(whole.get("annotations", [])):
                 yield self.event("response.output_text.annotation.added", **at, annotation_index=i, annotation=note)
-            yield self.event(stem + ".done", **at, **{key: p[1]}, **extra)
+            yield self.event(stem + ".done", **at, **{key: p[1]}, **extra(p[1]))
             yield self.event("response.content_part.done", **at, part=whole)
 
         yield from self.item({**m, "status": "in_progress", "content": []}, {**m, "status": status, "content": [whole]}, fill)

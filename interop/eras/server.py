@@ -16,7 +16,6 @@ import asyncio
 import importlib
 import importlib.abc
 import importlib.machinery
-import inspect
 import json
 import os
 import signal
@@ -139,8 +138,6 @@ def agent(era):
                 return (w for w in WORDS if w)
             case "bytes":
                 return say(BYTES)
-            case "pair":  # a character in two pieces, which JSON can escape
-                return say(["a\ud83c", "\udf0db"])
             case "sse":  # words that look like a stream of this very server
                 return say(['data: {"type": "text", "text": "no event"}\n\n', "data: [DONE]\n\n", "so it looks."])
             case "tour":  # every component that the era has
@@ -270,7 +267,7 @@ def serve(version, root, volume, sock, pipe):
 
 
 def main(root: Path, out: Path, versions):
-    pids, pipes, lines = {}, [], []
+    pids, pipes, lines = [], [], []
     with tempfile.TemporaryDirectory() as volume:
         for version in versions:
             sock = socket.socket()
@@ -291,29 +288,29 @@ def main(root: Path, out: Path, versions):
                     sys.stderr.flush()
                     os._exit(status)
             os.close(theirs)
-            pids[pid] = version
-            pipes.append((version, ours))
+            pids.append(pid)
+            pipes.append(ours)
             lines.append("CYCLS_{}_URL=http://{}:{}\n".format(version.upper(), *sock.getsockname()))
             sock.close()
 
         def stop(*_):
             for pid in pids:
-                os.kill(pid, signal.SIGTERM)
+                try:
+                    os.kill(pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    pass
 
         for s in (signal.SIGTERM, signal.SIGINT):
             signal.signal(s, stop)
-        up = all([os.read(pipe, 1) for _, pipe in pipes])
+        up = all(os.read(pipe, 1) for pipe in pipes)  # nothing to read: its end closed with the process
         if up:
             part = out.with_suffix(".part")
             part.write_text("".join(lines))
             os.replace(part, out)
         else:
             stop()
-        while pids:
-            pid, _ = os.wait()
-            del pids[pid]
-            if up and pids and not out.exists():
-                break
+        for _ in pids:
+            os.wait()
     sys.exit(0 if up else 1)
 
 

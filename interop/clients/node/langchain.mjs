@@ -10,11 +10,10 @@ import { ADA, BOTH, CALLED, HEARD, LOOKING, SCRIPTED, THOUGHT, skyOf } from './s
 const FACES = ['chat', 'responses'];
 const CELLS = (agents) => FACES.flatMap((face) => agents.map((agent) => `${face}, ${agent}`));
 
-// Until there are conversations nothing is stored.
 const model = (cell, more = {}) => {
   const [face, name] = cell.split(', ');
   return new ChatOpenAI({
-    model: name, apiKey: 'sk-interop', useResponsesApi: face === 'responses', maxRetries: 0, timeout: PATIENCE, ...(face === 'responses' && { zdrEnabled: true }),
+    model: name, apiKey: 'sk-interop', useResponsesApi: face === 'responses', maxRetries: 0, timeout: PATIENCE,
     configuration: { baseURL: `${PROXY}/v1` }, ...more,
   });
 };

@@ -17,8 +17,7 @@ const CELLS = (agents) => Object.keys(MODELS).flatMap((face) => ['stream', 'JSON
 // run has an agent answer, and returns the result with what its stream said.
 async function run(cell, settings, prompt) {
   const [face, mode, name] = cell.split(', ');
-  // Until there are conversations nothing is stored.
-  const agent = new Agent({ name: 'Interop', instructions: 'Be brief.', model: new MODELS[face](client, name), modelSettings: { store: false }, ...settings });
+  const agent = new Agent({ name: 'Interop', instructions: 'Be brief.', model: new MODELS[face](client, name), ...settings });
   if (mode === 'JSON') return { face, name, result: await runner.run(agent, prompt) };
   const result = await runner.run(agent, prompt, { stream: true });
   const said = { text: '', items: [] };

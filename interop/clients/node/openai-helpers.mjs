@@ -379,6 +379,31 @@ each('what has no JSON for a schema refuses it by its name: {}', ['cycls-real', 
   assert.ok(e instanceof OpenAI.BadRequestError && e.param.startsWith('response_format'), String(e.param));
 });
 
+// Each word of „You said: hello“ is a token of the scripted agent.
+const TOKENS = ['You ', 'said: ', 'hello'];
+const probable = (p) => [p.token, p.logprob, p.top_logprobs.map((t) => [t.token, t.logprob])];
+const PROBABLE = TOKENS.map((w) => [w, -0.125, [['yes', -1.5], ['no', -2.25]]]);
+
+each('logprobs, over both APIs: {}', SCRIPTED, async (agent) => {
+  const asked = { model: agent, messages: user('hello'), logprobs: true, top_logprobs: 2 };
+  const final = await client.chat.completions.stream(asked).finalChatCompletion();
+  for (const c of [final, await client.chat.completions.create(asked)]) {
+    assert.deepEqual(c.choices[0].logprobs.content.map(probable), PROBABLE);
+    assert.deepEqual(c.choices[0].logprobs.content.map((p) => Buffer.from(p.bytes ?? p.token).toString()), TOKENS);
+  }
+  const include = { model: agent, input: 'hello', include: ['message.output_text.logprobs'], top_logprobs: 2 };
+  const stream = client.responses.stream(include);
+  const deltas = [];
+  let done;
+  stream.on('response.output_text.delta', (e) => deltas.push(...e.logprobs));
+  stream.on('response.output_text.done', (e) => { done = e.logprobs; });
+  for (const r of [await stream.finalResponse(), await client.responses.create(include)]) {
+    assert.deepEqual(r.output.at(-1).content[0].logprobs.map(probable), PROBABLE);
+  }
+  assert.deepEqual(deltas.map(probable), PROBABLE);
+  assert.deepEqual(done.map(probable), PROBABLE);
+});
+
 // --- failures ---
 
 each('responses helper, an agent that fails in its middle: {}', [...FAILING, ...SCRIPTED], async (agent) => {
