@@ -916,3 +916,30 @@ func TestWholeStreamMatchesItsParts(t *testing.T) {
 		}
 	}
 }
+
+// TestFailureBehindFirstWords sends an agent's words and its failure in one piece,
+// and in two: the client gets the words and the failure both times.
+func TestFailureBehindFirstWords(t *testing.T) {
+	t.Parallel()
+	words := `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"I will try"},"finish_reason":null}]}` + "\n\n"
+	failure := `data: {"error":{"message":"no","type":"server_error","param":null,"code":"server_error"}}` + "\n\ndata: [DONE]\n\n"
+	for _, pieces := range [][]string{{words + failure}, {words, failure}} {
+		back := stage(t, func(v *visit) {
+			v.open()
+			for _, p := range pieces {
+				v.chunk(p)
+			}
+			v.end()
+		})
+		r := start(t, agentYAML("chat", back.addr, ""))
+		for path, body := range map[string]string{
+			"/v1/chat/completions": chatHelloStream,
+			"/v1/responses":        `{"model":"it","stream":true,"input":"hello"}`,
+		} {
+			got := r.post(path, body, "")
+			if got.status != 200 || !strings.Contains(got.body, "I will try") || !strings.Contains(got.body, `"error"`) || strings.Contains(got.body, `"finish_reason":"stop"`) {
+				t.Errorf("%d pieces, %s: got %d %q, want the words, then the failure", len(pieces), path, got.status, got.body)
+			}
+		}
+	}
+}
