@@ -184,8 +184,7 @@ func (e *swarmsRequest) turn(t *Turn, last bool) *Error {
 			markdown = b.Type > BlockRefusal
 			text = RenderBlock(text, b)
 			said = true
-		case BlockToolCall:
-			e.r.Ledger.Drop(swarmsPlace(b, t))
+		case BlockToolCall: // told in words, like a table: not lost
 			if e.names == nil {
 				e.names = map[string]string{}
 			}
@@ -193,7 +192,6 @@ func (e *swarmsRequest) turn(t *Turn, last bool) *Error {
 			text = appendSwarmsCall(paragraph(text), b)
 			said, markdown = true, true
 		case BlockToolResult:
-			e.r.Ledger.Drop(swarmsPlace(b, t))
 			var err *Error
 			if text, err = e.result(paragraph(text), b, t); err != nil {
 				return err

@@ -332,13 +332,13 @@ func TestSwarmsEncodeRequest(t *testing.T) {
 			Tools: []Tool{{Name: "get_weather", Description: "d", Parameters: `{"type":"object"}`, Strict: Yes}, {Kind: ToolCustom, Name: "run_code", Path: AtIndex("tools", 1)}},
 		}, agent, false, head + `,"tools_list_dictionary":[{"type":"function","function":{"name":"get_weather","description":"d","parameters":{"type":"object"},"strict":true}}]},` +
 			`"task":"[get_weather returned: 18]\n\n[get_time failed: no clock]","history":[{"role":"user","content":"weather?"},{"role":"assistant","content":"I look.\n\n[called get_weather({\"city\":\"Bern\"})]\n\n[called get_time({})]"}]}`,
-			"messages[1].tool_calls[0], messages[1].tool_calls[1], messages[2], messages[3], tools[1]"},
+			"tools[1]"},
 		{"one image", Request{Turns: []Turn{{Role: RoleUser, Blocks: []Block{{Type: BlockText, Text: "see"}, {Type: BlockImage, URL: "https://x/y", Detail: "high", Path: At("image")}}}}}, agent, false,
 			head + `},"task":"see","img":"https://x/y"}`, "image.detail"},
 		{"images before tool results", Request{Turns: []Turn{
 			{Role: RoleUser, Blocks: []Block{{Type: BlockImage, URL: "https://x/y"}, {Type: BlockImage, URL: "data:image/png;base64,AA=="}}},
 			{Role: RoleTool, Path: AtIndex("messages", 1), Blocks: []Block{{Type: BlockToolResult, Name: "f", Text: "r"}}},
-		}}, agent, false, head + `},"task":"[f returned: r]","history":[{"role":"user","content":"[image 1]\n\n[image 2]"}],"imgs":["https://x/y","data:image/png;base64,AA=="]}`, "messages[1]"},
+		}}, agent, false, head + `},"task":"[f returned: r]","history":[{"role":"user","content":"[image 1]\n\n[image 2]"}],"imgs":["https://x/y","data:image/png;base64,AA=="]}`, ""},
 		{"images of all turns", Request{Turns: []Turn{
 			{Role: RoleSystem, Blocks: []Block{{Type: BlockText, Text: "Our logo:"}, {Type: BlockImage, URL: "http://logo"}}},
 			{Role: RoleUser, Blocks: []Block{{Type: BlockImage, URL: "http://1"}, {Type: BlockText, Text: "What is it?"}}},
@@ -346,7 +346,7 @@ func TestSwarmsEncodeRequest(t *testing.T) {
 			{Role: RoleTool, Path: AtIndex("messages", 3), Blocks: []Block{{Type: BlockToolResult, Name: "f", Path: AtIndex("messages", 3), Parts: []Block{{Type: BlockText, Text: "shot: "}, {Type: BlockImage, URL: "http://2", Detail: "low", Path: At("part")}}}}},
 			{Role: RoleUser, Blocks: []Block{{Type: BlockText, Text: "And this?"}, {Type: BlockImage, URL: "http://3"}}},
 		}}, agent, false, head + `,"system_prompt":"Our logo:\n\n[image 1]"},"task":"And this?","history":[{"role":"user","content":"[image 2]\n\nWhat is it?"},` +
-			`{"role":"assistant","content":"This:\n\n![chart](http://mine)\n\n[image 3]"},{"role":"user","content":"[f returned: shot: [image 4]]"}],"imgs":["http://logo","http://1","data:image/png;base64,AA==","http://2","http://3"]}`, "messages[3], part.detail"},
+			`{"role":"assistant","content":"This:\n\n![chart](http://mine)\n\n[image 3]"},{"role":"user","content":"[f returned: shot: [image 4]]"}],"imgs":["http://logo","http://1","data:image/png;base64,AA==","http://2","http://3"]}`, "part.detail"},
 		{"a setting said twice counts once", Request{Turns: []Turn{swarmsTurn(0, RoleUser, "q")}, Settings: []Setting{
 			{ParamMaxTokens, "5", At("max_tokens")}, {ParamMaxTokens, "5", At("max_completion_tokens")}, {ParamUser, `"a"`, At("user")}, {ParamTopP, "0.1", At("top_p")}, {ParamTopP, "0.2", At("other")}}}, agent, false,
 			head + `,"max_tokens":5,"llm_args":{"top_p":0.2}},"task":"q"}`, "user"},
