@@ -15,6 +15,7 @@ import (
 type essence struct {
 	text, refusal, reasoning string
 	calls, others            []string
+	callIDs, twice           []string
 	annotations              int
 	logprobs                 string
 	usage                    Usage
@@ -33,6 +34,12 @@ func essenceOf(f *Fold) essence {
 		if b.Type == BlockToolCall && !b.Ran || b.Type < BlockToolCall && b.Type != last && b.Text != "" {
 			e.order += b.Type.String() + " "
 			last = b.Type
+		}
+		if b.Type == BlockToolCall && b.CallID != "" && !b.Ran {
+			if slices.Contains(e.callIDs, b.CallID) {
+				e.twice = append(e.twice, b.CallID)
+			}
+			e.callIDs = append(e.callIDs, b.CallID)
 		}
 		switch b.Type {
 		case BlockText:
@@ -167,6 +174,9 @@ func (c *goldenCase) roundTrip(t *testing.T, face *Protocol, stream bool) {
 		if !(want.failed && len(got.calls) < len(want.calls)) && !slices.Equal(got.calls, want.calls) {
 			fault("calls", strings.Join(got.calls, "\n"), strings.Join(want.calls, "\n"))
 		}
+	}
+	if len(got.twice) > 0 {
+		fault("calls told twice", got.twice, nil)
 	}
 	if !slices.Equal(got.others, want.others) && !excuse("ran_tool_call") {
 		fault("components", strings.Join(got.others, "\n"), strings.Join(want.others, "\n"))
