@@ -84,13 +84,22 @@ func (r *record) write(c *call) {
 		f = append(f, zap.Strings("dropped", names))
 	}
 	if r.err != nil {
-		f = append(f, zap.String("code", strings.Clone(r.err.Code)), zap.String("error", printableError(r.err)))
+		f = append(f, zap.String("code", strings.Clone(r.err.Code)), zap.String("error", c.printableError(r.err)))
 	}
 	line.Write(f...)
 }
 
-func printableError(e *translate.Error) string {
+// printableError is an error's text without the agent's credential: a backend
+// that refuses it may repeat it.
+func (c *call) printableError(e *translate.Error) string {
 	s := e.Error()
+	if c.agent != nil && !c.agent.conf.Credential.IsZero() {
+		secret := c.agent.conf.Credential.Value.Reveal()
+		secret = secret[strings.LastIndexByte(secret, ' ')+1:] // without "Bearer"
+		if secret != "" {
+			s = strings.ReplaceAll(s, secret, "<secret>")
+		}
+	}
 	if len(s) > 512 {
 		return s[:512] + "…"
 	}

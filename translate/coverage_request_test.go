@@ -289,11 +289,15 @@ func TestLedgers(t *testing.T) {
 				doc, refused := acceptable(t, face, back, in, coverageAgent)
 				got := askFull(face, back, in, doc.String(), coverageAgent)
 				fmt.Fprintf(&b, "\n== to %s\n", back.Name)
-				for _, r := range refused {
+				dropped := make([]string, len(got.ledger))
+				for i, n := range got.ledger {
+					dropped[i] = original(doc, n)
+				}
+				for _, r := range inOrder(t, in, refused) {
 					fmt.Fprintf(&b, "refused  %s\n", r)
 				}
-				for _, n := range got.ledger {
-					fmt.Fprintf(&b, "dropped  %s\n", original(doc, n))
+				for _, n := range inOrder(t, in, dropped) {
+					fmt.Fprintf(&b, "dropped  %s\n", n)
 				}
 				if len(refused)+len(got.ledger) == 0 {
 					b.WriteString("nothing\n")
@@ -302,6 +306,24 @@ func TestLedgers(t *testing.T) {
 			pinned(t, filepath.Join("testdata", "ledger", face.Name+".txt"), b.String())
 		})
 	}
+}
+
+// inOrder sorts lines that begin with a path by where that stands in the request,
+// so that a list changes only when something is lost or no longer is.
+func inOrder(t *testing.T, in Inbound, lines []string) []string {
+	var all []string
+	parseTree(t, string(in.Body)).each(func(_, c *tree) { all = append(all, c.path) })
+	place := func(line string) int {
+		path, _, _ := strings.Cut(line, " ")
+		for i := len(all) - 1; i >= 0; i-- { // what is below stands behind
+			if under(path, all[i]) {
+				return i
+			}
+		}
+		return len(all)
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { return place(a) - place(b) })
+	return lines
 }
 
 // pinned compares a text with a file, or writes it.
