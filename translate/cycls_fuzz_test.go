@@ -18,6 +18,7 @@ func FuzzCyclsRequest(f *testing.F) {
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"look"},{"type":"image","image":"a.png"}],"attachments":[{"name":"p","type":"image/png","path":"a.png"}]}]}`,
 		`{"messages":[{"role":"user","content":"hi"},{"role":"assistant","parts":[{"type":"session_id","session_id":"s"},{"type":"table","headers":["A",1],"rows":[["1"],2]},{"type":"code","code":"x","language":"go"},{"type":"callout","callout":"c","style":"error","title":"t"},{"type":"tool_call","tool":"f","args":{},"id":"c"}]},{"role":"tool","tool_call_id":"c","content":"r"}],"session_id":"s","plan":{}}`,
 		`{"messages":[{"role":"user","content":"","parts":null},{"role":"system","content":[{"type":"image_url","image_url":{"url":"u"}}]}]}`,
+		`{"messages":[{"role":"assistant","parts":[{"name":"callout","content":"c","type":"success","title":null},{"name":"table","headers":["A"],"rows":[[1]]},{"name":"text","content":[1]}]}]}`,
 		`{"messages":[{"role":"assistant","parts":[{"type":"ui"},{"type":"table","row":[[]]},{"type":"step","step":5}]}]}`,
 	} {
 		f.Add([]byte(body), "id=1", "application/json")

@@ -93,6 +93,21 @@ func TestCyclsDecodeRequest(t *testing.T) {
 			user messages[2]
 				text messages[2].content "go on"
 `)
+	f("the history of .64", `{"messages":[{"role":"assistant","parts":[{"name":"thinking","content":"Hm"},{"name":"text","content":"Hello"},
+			{"name":"code","content":"x=1","language":"python"},{"name":"table","headers":["A"],"rows":[["1"]]},
+			{"name":"callout","content":"Done","type":"success","title":null},{"name":"image","src":"/a.png","alt":"A","caption":null},
+			{"name":"status","content":"busy"},{"name":"card","content":"x"},{"type":"file","name":"text","file":"/a.txt"}]}]}`, `
+			assistant messages[0]
+				reasoning messages[0].parts[0] "Hm"
+				text messages[0].parts[1] "Hello"
+				code messages[0].parts[2] "x=1" language=python
+				table messages[0].parts[3] "" headers=["A"] rows=["1"]
+				callout messages[0].parts[4] "Done" style=success
+				image messages[0].parts[5] "" url=/a.png alt=A
+				status messages[0].parts[6] "busy"
+				data messages[0].parts[7] "{\"name\":\"card\",\"content\":\"x\"}"
+				file messages[0].parts[8] "" name=text url=/a.txt
+`)
 	f("content wins if it is truthy", `{"messages":[
 			{"role":"user","content":"a","parts":[{"type":"text","text":"b"}]},
 			{"role":"user","content":"","parts":[{"type":"text","text":"c"},{"type":"text","text":"d"}]},
@@ -343,4 +358,60 @@ func TestCyclsSplice(t *testing.T) {
 		`{"messages": [{"role":"system","content":"Be \"brief\"."}, {"role":"user","content":"x"} ]}`)
 	f("Be brief.", `{"messages": []}`, `{"messages": [{"role":"system","content":"Be brief."}]}`)
 	f("Be brief.", `{"messages":[{"role":"system","content":"x"}]}`, `{"messages":[{"role":"system","content":"x"}]}`)
+}
+
+// TestCyclsWorkspacePathsGoNowhereElse refuses, with the field's name, files that
+// only the agent that they were uploaded to could read.
+func TestCyclsWorkspacePathsGoNowhereElse(t *testing.T) {
+	t.Parallel()
+	f := func(message, field string) {
+		t.Helper()
+		for _, p := range registry {
+			body := []byte(`{"messages":[` + message + `]}`)
+			r := cyclsDecodeRequest(t, Inbound{Body: body})
+			a := &Agent{Name: "it", Options: map[string]string{}}
+			if p.Name == "cycls" {
+				if out, e := p.SpliceRequest(nil, r, a); e != nil || string(out) != string(body) {
+					t.Errorf("%s: %v %s", message, e, out)
+				}
+				continue
+			}
+			_, e := p.Encode(nil, r, a, true)
+			switch {
+			case field == "" && e != nil && e.Code != "unsupported_parameter":
+				t.Errorf("%s to %s: %v", message, p.Name, e)
+			case field == "" && e != nil && (p.Name == "chat" || p.Name == "responses"):
+				t.Errorf("%s to %s: %v", message, p.Name, e)
+			case field != "" && (e == nil || e.Status != 400 || e.Param != field):
+				t.Errorf("%s to %s: %v, want a 400 that names %s", message, p.Name, e, field)
+			}
+		}
+	}
+	f(`{"role":"user","content":[{"type":"text","text":"look"},{"type":"image","image":"attachments/1a2b3c4d-p.png"}]}`, "messages[0].content[1]")
+	f(`{"role":"user","content":[{"type":"file","file":"attachments/1a2b3c4d-p.pdf"}]}`, "messages[0].content[0]")
+	f(`{"role":"user","content":"look","attachments":[{"name":"p.png","size":123,"type":"image/png","url":"","path":"attachments/1a2b3c4d-p.png"}]}`, "messages[0].attachments[0]")
+	f(`{"role":"user","content":[{"type":"image","image":"/public/a.png"}]}`, "messages[0].content[0]")
+	f(`{"role":"user","content":[{"type":"image","image":"https://example.com/a.png"}]}`, "")
+	f(`{"role":"user","content":[{"type":"image","image":"data:image/png;base64,AA=="}]}`, "")
+	// What an agent once showed is a word of its answer, not a file to read.
+	f(`{"role":"user","content":"x"},{"role":"assistant","parts":[{"type":"image","src":"/public/a.png"}]},{"role":"user","content":"y"}`, "")
+}
+
+// TestCyclsExtrasAreInTheLedger names what newer web clients send and no other
+// backend understands; a Cycls backend gets all of it.
+func TestCyclsExtrasAreInTheLedger(t *testing.T) {
+	t.Parallel()
+	names := []string{"disabled_tools", "approvals", "connectors", "auto", "detach", "selection", "folder", "regenerate", "retry", "declined", "plan"}
+	body := `{"messages":[{"role":"user","content":"x"}]`
+	for _, n := range names {
+		body += `,"` + n + `":[1.0,{"k":9007199254740993}]`
+	}
+	body += "}"
+	r := cyclsDecodeRequest(t, Inbound{Body: []byte(body)})
+	if got := r.Ledger.Names(); !reflect.DeepEqual(got, names) {
+		t.Errorf("got %v, want %v", got, names)
+	}
+	if out, e := Lookup("cycls").SpliceRequest(nil, r, &Agent{}); e != nil || string(out) != body {
+		t.Errorf("%v %s", e, out)
+	}
 }

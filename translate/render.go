@@ -254,7 +254,7 @@ func (r *render) delta(b *renderBlock, e *Event) {
 	case renderPass:
 		r.next.Event(e)
 	case renderText:
-		if !b.begun {
+		if !b.begun && !(b.text.parted && b.text.any && !b.thought && onlyNewlines(e.Data)) { // those count when words follow
 			if prefix := r.begin(b, e.Data); prefix != "" {
 				r.event = *e
 				r.buf = append(append(r.buf[:0], prefix...), e.Data...)
@@ -361,6 +361,15 @@ func (r *render) begin(b *renderBlock, first []byte) string {
 	}
 	b.inserted += utf8.RuneCountInString(prefix)
 	return prefix
+}
+
+func onlyNewlines(p []byte) bool {
+	for _, c := range p {
+		if c != '\n' {
+			return false
+		}
+	}
+	return true
 }
 
 // textOf is the state of a message's text.

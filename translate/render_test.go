@@ -1,8 +1,9 @@
 package translate
 
 import (
-	"strings"
+	"math/rand/v2"
 	"testing"
+	"unicode/utf8"
 )
 
 var (
@@ -581,38 +582,94 @@ func TestResolveURL(t *testing.T) {
 	}
 }
 
+// renderedText renders text as blocks of every kind of content, in pieces.
+func renderedText(t *testing.T, text, row string, speaks Speech, pieces func(s string) []string) string {
+	t.Helper()
+	fold := NewFold()
+	c := &Checker{Next: fold}
+	s := newRender(&Setup{Ledger: &Ledger{}}, &speaks, c)
+	s.Event(&Event{Kind: EventStart})
+	for i, typ := range []BlockType{BlockText, BlockCode, BlockCallout, BlockText, BlockTable, BlockText, BlockRefusal, BlockText} {
+		s.Event(&Event{Kind: EventBlockStart, Index: i, Block: &Block{Type: typ, Headers: row, Language: text, Title: row}})
+		all := []string{row} // a row is never in pieces
+		if typ != BlockTable {
+			all = pieces(text)
+		}
+		for _, p := range all {
+			if p != "" {
+				s.Event(&Event{Kind: EventBlockDelta, Index: i, Data: []byte(p)})
+			}
+		}
+		s.Event(&Event{Kind: EventBlockEnd, Index: i})
+	}
+	s.Event(&Event{Kind: EventFinish})
+	if err := c.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return fold.Text()
+}
+
+// However an answer comes in pieces, the Markdown made of it is the same.
+func TestRenderedTextDoesNotDependOnItsPieces(t *testing.T) {
+	t.Parallel()
+	letters := []string{"\n", "\n", "`", "```", " ", "a", "é", "|", ">", "\r", "\r\n", "\\", "日本", "*", "# ", "- ", "[x](y)"}
+	for seed := range uint64(3000) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		text := ""
+		for range rnd.IntN(14) {
+			text += letters[rnd.IntN(len(letters))]
+		}
+		cuts := func(s string) (all []string) {
+			for s != "" {
+				n := 1 + rnd.IntN(len(s))
+				for n < len(s) && !utf8.RuneStart(s[n]) {
+					n++
+				}
+				all, s = append(all, s[:n]), s[n:]
+			}
+			return all
+		}
+		whole := func(s string) []string { return []string{s} }
+		if a, b := renderedText(t, text, `["x","y|z"]`, speaksText, whole), renderedText(t, text, `["x","y|z"]`, speaksText, cuts); a != b {
+			t.Fatalf("%q (seed %d):\nwhole  %q\npieces %q", text, seed, a, b)
+		}
+	}
+}
+
+// Markdown that an agent wrote is text, for every face: nobody guesses that it
+// was code or a table.
+func TestMarkdownOfAChatBackendStaysText(t *testing.T) {
+	t.Parallel()
+	const text = "# Title\n\n```python\nx = 1\n```\n\n| A | B |\n| --- | --- |\n| 1 | 2 |\n\n> **Warning**\n>\n> Careful\n\n![A](https://example.com/a.png)\n"
+	body := []byte(`{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":` + quote(text) + `},"finish_reason":"stop"}]}`)
+	for _, face := range registry {
+		for _, stream := range []bool{true, false} {
+			out, a, _ := (&goldenCase{backend: Lookup("chat"), body: body, status: 200}).answer(t, face, stream, nil)
+			if a.Err() != nil {
+				t.Fatal(a.Err())
+			}
+			f := readBack(t, face, stream, out)
+			f.Each(func(_ *FoldMessage, b FoldBlock) {
+				if b.Type != BlockText {
+					t.Errorf("%s: a %s block", face.Name, b.Type)
+				}
+			})
+			if got := f.Text(); got != text {
+				t.Errorf("%s, stream %v: %q", face.Name, stream, got)
+			}
+		}
+	}
+}
+
 func FuzzRender(f *testing.F) {
 	f.Add("a|b\n", `["x","y|z"]`, uint8(0))
+	f.Add("\n\na", `["x"]`, uint8(1))
+	f.Add("````\n \r\n", `[]`, uint8(3))
 	f.Fuzz(func(t *testing.T, text, row string, cut uint8) {
-		whole := func(n int) string {
-			fold := NewFold()
-			c := &Checker{Next: fold}
-			speaks := speaksText
-			s := newRender(&Setup{Ledger: &Ledger{}}, &speaks, c)
-			s.Event(&Event{Kind: EventStart})
-			for i, typ := range []BlockType{BlockText, BlockCode, BlockCallout, BlockTable, BlockText} {
-				s.Event(&Event{Kind: EventBlockStart, Index: i, Block: &Block{Type: typ, Headers: row, Language: text, Title: row}})
-				for _, p := range []string{text[:n], text[n:]} {
-					if typ == BlockTable {
-						p = row
-					}
-					if p != "" {
-						s.Event(&Event{Kind: EventBlockDelta, Index: i, Data: []byte(p)})
-					}
-				}
-				s.Event(&Event{Kind: EventBlockEnd, Index: i})
-			}
-			s.Event(&Event{Kind: EventFinish})
-			if err := c.Err(); err != nil {
-				t.Fatal(err)
-			}
-			return fold.Text()
-		}
 		n := min(int(cut), len(text))
-		if strings.HasPrefix(text[n:], "\n") {
-			return // the blank line before it is counted by pieces
-		}
-		if a, b := whole(0), whole(n); a != b {
+		whole := func(s string) []string { return []string{s} }
+		pieces := func(s string) []string { return []string{s[:n], s[n:]} }
+		if a, b := renderedText(t, text, row, speaksText, whole), renderedText(t, text, row, speaksText, pieces); a != b {
 			t.Fatalf("cut at %d:\n%q\n%q", n, a, b)
 		}
 	})

@@ -42,6 +42,24 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			`data: {"type": "chat_id", "chat_id": "c"}` + "\n\n",
 			func() string { return `data: {"type": "text", "text": " w\u00f6rd\n"}` + "\n\n" },
 		},
+		"cycls array": {
+			`data: ["+", "text", {"content": "x"}]` + "\n\n",
+			func() string { return `data: ["~", {"content": " w\u00f6rd\n"}]` + "\n\n" },
+		},
+		"cycls chat": {
+			`data: {"choices": [{"delta": {"content": "x"}}]}` + "\n\n",
+			func() string { return `data: {"choices": [{"delta": {"content": " w\u00f6rd\n"}}]}` + "\n\n" },
+		},
+		"cycls chat objects": {
+			`data: {"choices": [{"delta": {"content": {"type": "text", "text": "x"}}}]}` + "\n\n",
+			func() string {
+				return `data: {"choices": [{"delta": {"content": {"type": "text", "text": " w\u00f6rd\n"}}}]}` + "\n\n"
+			},
+		},
+		"cycls text": {
+			"Once upon a time",
+			func() string { return " wörd \xc3" },
+		},
 	}
 	const n = 2000
 	for name, b := range backends {
@@ -54,7 +72,9 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 				Request: &Request{Face: face, Stream: true, Model: "m"}, Agent: &Agent{Name: "it"},
 				Seed: strings.Repeat("0", 32), Now: time.Now, Ledger: &Ledger{},
 			}
-			a := NewAnswer(s, Lookup(name), true, true)
+			backend, _, _ := strings.Cut(name, " ")
+			a := NewAnswer(s, Lookup(backend), true, true)
+			a.Gather()
 			out := a.Feed(make([]byte, 0, 64<<10), []byte(b.open))
 			i := 0
 			step := func() {
