@@ -30,8 +30,8 @@ var chatProtocol = Protocol{
 	TakesMarks: true,
 	Options: []Option{
 		{Name: "openai", Values: []string{"true", "false"}, Default: "false",
-			Doc: "The backend is OpenAI's own: developer messages stay developer, and the limit is max_completion_tokens. " +
-				"Otherwise they are system and max_tokens, which every server knows."},
+			Doc: "The backend is OpenAI's own: developer messages stay developer, the limit is max_completion_tokens, and detail: original and " +
+				"prompt_cache_breakpoint go on. Otherwise they are system and max_tokens, which every server knows, high, and nothing."},
 		{Name: "reasoning_history", Values: []string{"true", "false"}, Default: "false",
 			Doc: "Earlier reasoning goes back to the backend as reasoning_content. Some models need it, others refuse it."},
 		{Name: "request_usage", Values: []string{"true", "false"}, Default: "",

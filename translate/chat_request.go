@@ -350,16 +350,17 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 	t := Turn{Role: role, Name: f.name.String(), Path: at}
 	// What a message of its role cannot have means nothing to anybody.
 	if role != RoleAssistant {
-		for _, m := range [...]struct {
-			v    *gjson.Result
-			name string
-		}{{&f.toolCalls, "tool_calls"}, {&f.functionCall, "function_call"}, {&f.refusal, "refusal"},
-			{&f.reasoning, "reasoning_content"}, {&f.annotations, "annotations"}} {
-			if m.v.Exists() {
-				r.Ledger.Drop(at.In(m.name))
-				*m.v = gjson.Result{}
+		none := func(v gjson.Result, name string) gjson.Result {
+			if v.Exists() {
+				r.Ledger.Drop(at.In(name))
 			}
+			return gjson.Result{}
 		}
+		f.toolCalls = none(f.toolCalls, "tool_calls")
+		f.functionCall = none(f.functionCall, "function_call")
+		f.refusal = none(f.refusal, "refusal")
+		f.reasoning = none(f.reasoning, "reasoning_content")
+		f.annotations = none(f.annotations, "annotations")
 	}
 	if role == RoleTool {
 		return decodeToolMessage(r, t, f.role.Str == "function", f.content, f.toolCallID)

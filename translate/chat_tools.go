@@ -165,6 +165,10 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
 			kind, name := choiceTool(t)
 			named = name != ""
+			if typ := t.Get("type").String(); kind != ToolBuiltin {
+				r.rest(t, at, []string{"type", typ}, nil)
+				r.rest(t.Get(typ), at, []string{"name"}, nil)
+			}
 			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.Sub("allowed_tools.tools", len(c.Tools))})
 			return named
 		})

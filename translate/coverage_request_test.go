@@ -315,8 +315,8 @@ func inOrder(t *testing.T, in Inbound, lines []string) []string {
 	parseTree(t, string(in.Body)).each(func(_, c *tree) { all = append(all, c.path) })
 	place := func(line string) int {
 		path, _, _ := strings.Cut(line, " ")
-		for i := len(all) - 1; i >= 0; i-- { // what is below stands behind
-			if under(path, all[i]) {
+		for i, above := range slices.Backward(all) { // what is below stands behind
+			if under(path, above) {
 				return i
 			}
 		}

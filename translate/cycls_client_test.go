@@ -102,7 +102,6 @@ type cyclsShownBlock struct {
 	Block
 	msg, part int
 	text      string
-	rows      []any
 	at        map[string]any // the part it is shown in
 }
 

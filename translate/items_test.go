@@ -141,7 +141,7 @@ var responsesItems = []item{
 	{name: "an unknown item", in: `{"role":"user","content":"q"},{"role":"user","content":"q"},{"type":"telepathy"}`, bad: "input[2].type"},
 	{name: "a result without its call", in: `{"type":"function_call_output","call_id":"1","output":"r"}`, bad: "input[0]"},
 	{name: "an unknown role", in: `{"role":"wizard","content":"x"}`, bad: "input[0].role"},
-	{name: "members that nobody knows", in: `{"role":"user","a":1,"content":[{"type":"input_text","text":"u","b":1}]},{"type":"reasoning","id":"r","summary":[],"c":1}`, want: `{"role":"user","content":"u"}`, lost: "unknown(3)"},
+	{name: "members that nobody knows", in: `{"role":"user","a":1,"content":[{"type":"input_text","text":"u","b":1}]},{"type":"reasoning","id":"r","summary":[{"type":"summary_text","text":"hm","d":1}],"c":1}`, want: `{"role":"user","content":"u"}`, lost: "input[1].summary[0] unknown(4)"},
 }
 
 func checkItems(t *testing.T, face, backend *Protocol, before, after, wantBefore, wantAfter string, table []item) {

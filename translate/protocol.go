@@ -198,8 +198,9 @@ type Inbound struct {
 	Query  string // raw query string
 	Accept string // Accept header: only Cycls decides by it
 	Body   []byte // valid JSON of bounded depth; borrowed by the Request
-	// Lazy allows the face to leave the conversation for Request.Complete,
-	// because a request that is passed through never needs it. Encode
+	// Lazy allows the face to leave the conversation for Request.Complete, and
+	// with it its objections to whatever does not say where to send the request or
+	// how to answer it: a request that is passed through needs neither. Encode
 	// completes the request.
 	Lazy bool
 }
@@ -231,7 +232,8 @@ type Face interface {
 type Backend interface {
 	// EncodeRequest appends the body for a backend of this protocol. What
 	// cannot be carried goes to r.Ledger; what would change the meaning of the
-	// request is the error. stream is what the backend is asked for.
+	// request is the error. stream is what the backend is asked for. A setting is
+	// taken with r.Take; Protocol.Encode puts those that were not into the ledger.
 	EncodeRequest(dst []byte, r *Request, a *Agent, stream bool) ([]byte, *Error)
 	// SpliceRequest appends r.Body, which is of this protocol, with the
 	// permitted edits and nothing else.

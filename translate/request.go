@@ -1,10 +1,8 @@
 package translate
 
 import (
-	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -420,189 +418,6 @@ const (
 	FormatOther
 )
 
-// Param is a setting of the request that is carried by value: a protocol
-// writes it under its own name, or drops it into the ledger.
-type Param uint8
-
-// The settings of the neutral model.
-const (
-	ParamTemperature Param = iota
-	ParamTopP
-	ParamMaxTokens
-	ParamStop
-	ParamSeed
-	ParamFrequencyPenalty
-	ParamPresencePenalty
-	ParamLogitBias
-	ParamLogprobs // true or false
-	ParamTopLogprobs
-	ParamN
-	ParamUser
-	ParamSafetyIdentifier
-	ParamPromptCacheKey
-	ParamPromptCacheRetention
-	ParamPromptCacheOptions
-	ParamServiceTier
-	ParamMetadata
-	ParamParallelToolCalls
-	ParamModeration
-	ParamVerbosity
-	ParamReasoningEffort
-	ParamReasoningSummary
-	ParamReasoningOther // context, mode: raw object members, {"context":…}
-	ParamIncludeObfuscation
-	ParamIncludeEncrypted // reasoning.encrypted_content was asked for: true
-	ParamModalities
-	ParamAudio
-	ParamPrediction
-	ParamWebSearch // Chat's web_search_options
-	ParamMaxToolCalls
-	ParamTruncation
-	ParamContextManagement
-	ParamPrompt
-	ParamInclude // one include value that has no neutral meaning; raw string
-	ParamMaxLoops
-	ParamVersion        // Cognipeer
-	ParamRuntimeContext // Cognipeer
-	ParamToolsEnabled   // Swarms: names of the vendor's own tools
-	ParamAgentConfig    // Swarms: one member of agent_config that has no neutral meaning; {"key":…}
-
-	numParams
-)
-
-// many tells the params of which each setting counts; of the others the last
-// one does.
-func (p Param) many() bool {
-	return p == ParamInclude || p == ParamReasoningOther || p == ParamAgentConfig
-}
-
-// Setting is one param as the client wrote it.
-type Setting struct {
-	Param Param
-	Raw   string // JSON value
-	Path  Path
-}
-
-// Take is the raw JSON of the ith setting, for an encoder that carries it in
-// whatever form, or that sees to the ledger itself. What no encoder has taken,
-// Encode puts into the ledger.
-func (r *Request) Take(i int) string {
-	for len(r.taken) < len(r.Settings) {
-		r.taken = append(r.taken, false)
-	}
-	r.taken[i] = true
-	return r.Settings[i].Raw
-}
-
-// lost reports whether the ith setting has not reached the backend.
-func (r *Request) lost(i int) bool {
-	return (i >= len(r.taken) || !r.taken[i]) && !r.idle(&r.Settings[i])
-}
-
-// take is the raw JSON of a setting that is carried.
-func (r *Request) take(p Param) (raw string, ok bool) {
-	for i := range r.Settings {
-		if r.Settings[i].Param == p {
-			raw, ok = r.Take(i), true
-		}
-	}
-	return raw, ok
-}
-
-// idle reports whether a setting asks for what happens without it too, so that
-// leaving it out loses nothing.
-func (r *Request) idle(s *Setting) bool {
-	switch s.Param {
-	case ParamN:
-		return number(s.Raw) == 1
-	case ParamTopLogprobs, ParamFrequencyPenalty, ParamPresencePenalty:
-		return number(s.Raw) == 0
-	case ParamLogprobs, ParamIncludeObfuscation:
-		return s.Raw == "false"
-	case ParamTruncation:
-		return s.Raw == `"disabled"`
-	case ParamServiceTier:
-		return s.Raw == `"auto"`
-	case ParamModalities:
-		return gjson.Get(s.Raw, "#").Int() == 1 && gjson.Get(s.Raw, "0").Str == "text"
-	case ParamStop:
-		return gjson.Parse(s.Raw).IsArray() && gjson.Get(s.Raw, "#").Int() == 0
-	case ParamLogitBias, ParamMetadata:
-		return strings.TrimLeft(s.Raw[1:], " \t\r\n") == "}"
-	case ParamParallelToolCalls:
-		return len(r.Tools) == 0 || s.Raw == "true"
-	}
-	return false
-}
-
-// number is a JSON number's value, NaN if it is none or too large.
-func number(raw string) float64 {
-	n, err := strconv.ParseFloat(raw, 64)
-	if err != nil {
-		return math.NaN()
-	}
-	return n
-}
-
-// settle leaves out the settings that a later one of the same param replaces.
-func (r *Request) settle() {
-	kept := r.Settings[:0]
-	for i := range r.Settings {
-		if !r.repeated(i) {
-			kept = append(kept, r.Settings[i])
-		}
-	}
-	r.Settings = kept
-}
-
-// repeated reports whether a later setting counts in place of the ith.
-func (r *Request) repeated(i int) bool {
-	if r.Settings[i].Param.many() {
-		return false
-	}
-	for j := i + 1; j < len(r.Settings); j++ {
-		if r.Settings[j].Param == r.Settings[i].Param {
-			return true
-		}
-	}
-	return false
-}
-
-// rest notes the members of an object beyond those that were read: by their
-// names those that we know, which is what names lists, the others by number.
-func (r *Request) rest(v gjson.Result, at Path, read, names []string) {
-	if !v.IsObject() {
-		return
-	}
-	n := 0
-	v.ForEach(func(k, m gjson.Result) bool {
-		switch key := k.String(); {
-		case m.Type == gjson.Null || slices.Contains(read, key):
-		case slices.Contains(names, key):
-			r.Ledger.Drop(at.In(key))
-		default:
-			n++
-		}
-		return true
-	})
-	r.Ledger.Unknown(n)
-}
-
-// Setting returns the raw JSON of a param; the last one if several were given.
-func (r *Request) Setting(p Param) (raw string, ok bool) {
-	for _, s := range slices.Backward(r.Settings) {
-		if s.Param == p {
-			return s.Raw, true
-		}
-	}
-	return "", false
-}
-
-// Set adds a setting.
-func (r *Request) Set(p Param, raw string, at Path) {
-	r.Settings = append(r.Settings, Setting{Param: p, Raw: raw, Path: at})
-}
-
 // OffersTool reports whether the client offered a function or custom tool of
 // that name.
 func (r *Request) OffersTool(name string) bool {
@@ -660,83 +475,22 @@ func (t *Turn) PlainText() (string, bool) {
 	return s, only
 }
 
-// orphan is the error that a tool's result answers a call that the request does
-// not hold: nobody could tell what it is the result of. Nothing is kept here
-// that it could refer to.
-func (r *Request) orphan() *Error {
-	var calls map[string]bool
-	for i := range r.Turns {
-		t := &r.Turns[i]
-		for j := range t.Blocks {
-			b := &t.Blocks[j]
-			switch {
-			case b.Type == BlockToolCall:
-				if calls == nil {
-					calls = make(map[string]bool)
-				}
-				calls[b.CallID] = true
-			case b.Type == BlockToolResult && !b.Ran && b.CallID != "" && !calls[b.CallID]:
-				return Invalid(b.Path, "'%s' answers a tool call that the request does not hold: send the whole conversation.", b.Path)
-			}
+// rest notes the members of an object beyond those that were read: by their
+// names those that we know, which is what names lists, the others by number.
+func (r *Request) rest(v gjson.Result, at Path, read, names []string) {
+	if !v.IsObject() {
+		return
+	}
+	n := 0
+	v.ForEach(func(k, m gjson.Result) bool {
+		switch key := k.String(); {
+		case m.Type == gjson.Null || slices.Contains(read, key):
+		case slices.Contains(names, key):
+			r.Ledger.Drop(at.In(key))
+		default:
+			n++
 		}
-	}
-	return nil
-}
-
-// dropMarks notes what the conversation is marked with beside its content.
-func (r *Request) dropMarks() {
-	for i := range r.Turns {
-		t := &r.Turns[i]
-		if t.Phase != PhaseNone {
-			r.Ledger.Drop(t.Path.In("phase"))
-		}
-		for j := range t.Blocks {
-			r.dropBlockMarks(t, &t.Blocks[j])
-		}
-	}
-}
-
-func (r *Request) dropBlockMarks(t *Turn, b *Block) {
-	if len(b.Annotations) > 0 {
-		r.Ledger.Drop(r.annotationsAt(t, b))
-	}
-	r.dropOpaque(b)
-	r.dropOutputMarks(t, b)
-	if b.CacheBreakpoint != "" {
-		r.Ledger.Drop(b.Path.In("prompt_cache_breakpoint"))
-	}
-	for i := range b.Parts {
-		r.dropBlockMarks(t, &b.Parts[i])
-	}
-}
-
-// annotationsAt is the path of a text's annotations: a Chat message has them beside
-// its content.
-func (r *Request) annotationsAt(t *Turn, b *Block) Path {
-	if r.Face == &chatProtocol || r.Face == &ticosProtocol {
-		return t.Path.In("annotations")
-	}
-	return b.Path.In("annotations")
-}
-
-// dropOpaque notes what only the backend that gave it could read. It belongs to
-// the item, of which the block is a part.
-func (r *Request) dropOpaque(b *Block) {
-	if b.Opaque != "" {
-		r.Ledger.Drop(AtIndex(b.Path.Base, b.Path.I).In("encrypted_content"))
-	}
-}
-
-// dropOutputMarks notes what only an answer has a place for.
-func (r *Request) dropOutputMarks(t *Turn, b *Block) {
-	if b.Logprobs != "" {
-		r.Ledger.Drop(b.Path.In("logprobs"))
-	}
-	if b.Status != StatusComplete && t.Role == RoleAssistant && !b.Ran {
-		at := b.Path
-		if b.Type != BlockToolCall {
-			at = t.Path
-		}
-		r.Ledger.Drop(at.In("status"))
-	}
+		return true
+	})
+	r.Ledger.Unknown(n)
 }

@@ -42,7 +42,7 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	}
 	kind := v.Get("type")
 	switch {
-	case respRefers(v):
+	case respRefers(v, kind):
 		return respNeedsState(at)
 	case kind.Type == gjson.Null && v.Get("role").Exists():
 		return d.message(v, at)
@@ -337,6 +337,7 @@ func (d *respRequest) reasoningItem(v gjson.Result, at Path) {
 		j := -1
 		parts.ForEach(func(_, p gjson.Result) bool {
 			j++
+			d.r.rest(p, at.Sub(mid, j), []string{"type", "text"}, nil)
 			blocks = append(blocks, Block{
 				Type: BlockReasoning, Summary: mid == "summary", ID: id, Text: respText(p.Get("text")), Path: at.Sub(mid, j),
 			})

@@ -241,7 +241,7 @@ func (d *respRequest) references() *Error {
 	i := -1
 	d.input.ForEach(func(_, v gjson.Result) bool {
 		i++
-		if respRefers(v) {
+		if respRefers(v, v.Get("type")) {
 			err = respNeedsState(AtIndex("input", i))
 		}
 		return err == nil
@@ -249,10 +249,10 @@ func (d *respRequest) references() *Error {
 	return err
 }
 
-// respRefers reports whether an item is a reference to a stored one, whose type
-// may be left out.
-func respRefers(item gjson.Result) bool {
-	switch kind := item.Get("type"); kind.Type {
+// respRefers reports whether an item of that type is a reference to a stored one,
+// whose type may be left out.
+func respRefers(item, kind gjson.Result) bool {
+	switch kind.Type {
 	case gjson.Null:
 		return item.Get("id").Exists() && !item.Get("role").Exists()
 	case gjson.String:
@@ -513,6 +513,8 @@ func (d *respRequest) toolChoice(v gjson.Result) *Error {
 			tool.Kind = respToolKind(respText(t.Get("type")))
 			if tool.Kind == ToolBuiltin {
 				tool.Name = respText(t.Get("type"))
+			} else {
+				d.r.rest(t, tool.Path, []string{"type", "name"}, nil)
 			}
 			if tool.Name == "" {
 				err = Invalid(tool.Path.In("name"), "'%s' is required.", tool.Path.In("name"))
