@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
 )
 
 // Listen opens the listeners that the configuration names: it returns the clients',
@@ -64,7 +66,9 @@ func (s *Server) stopAdmin() {
 	}
 	_ = a.ln.Close()
 	_ = a.http.Shutdown()
-	<-a.done
+	if err := <-a.done; err != nil && !errors.Is(err, net.ErrClosed) {
+		s.log.Warn("the admin listener failed", zap.Error(err))
+	}
 }
 
 func (s *Server) handleAdmin(ctx *fasthttp.RequestCtx) {

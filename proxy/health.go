@@ -80,6 +80,8 @@ func (s *Server) look() (good bool, reasons []string) {
 	for i := range s.conf.Agents {
 		a := s.agents[&s.conf.Agents[i]]
 		switch {
+		case a.conf.URL.Scheme == "demo":
+			reasons = append(reasons, fmt.Sprintf("agent %s is part of this process", a.conf.Name))
 		case !a.local():
 			reasons = append(reasons, fmt.Sprintf("agent %s does not live here and does not count", a.conf.Name))
 		case errs[i] != nil:

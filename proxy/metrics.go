@@ -169,14 +169,17 @@ func (c *counters[K]) get(k K) *metrics.Counter {
 func labels(pairs ...string) string {
 	var b strings.Builder
 	b.WriteByte('{')
-	for i := 0; i < len(pairs); i += 2 {
-		if i > 0 {
+	for i, word := range pairs {
+		switch {
+		case i%2 == 1:
+			_, _ = labelEscapes.WriteString(&b, word)
+			b.WriteByte('"')
+			continue
+		case i > 0:
 			b.WriteByte(',')
 		}
-		b.WriteString(pairs[i])
+		b.WriteString(word)
 		b.WriteString(`="`)
-		_, _ = labelEscapes.WriteString(&b, pairs[i+1])
-		b.WriteByte('"')
 	}
 	b.WriteByte('}')
 	return b.String()
