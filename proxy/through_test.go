@@ -22,7 +22,7 @@ var throughRequests = map[string]struct {
 	"cognipeer": {path: "/api/client/v1/agents/responses", body: "\t{ " + odd + `, "input":[ {"content":"h\u00efllo ☃","role":"user" , "x":1.50} ],"model" :"it", "version":1.0, "stream":%t }` + "\n"},
 	"ticos":     {path: "/v1/agents/it/responses", body: "{\n " + odd + `, "input" : [ { "type":"text","text":"h\u00efllo ☃","x":1.50} ] , "stream":%t}` + "\r\n"},
 	"swarms":    {path: "/v1/agent/completions", body: "{ " + odd + `, "task": "h\u00efllo ☃", "agent_config": { "agent_name" :"it" , "x":1.50,"streaming_on":%t } }` + " "},
-	"cycls":     {path: "/chat/cycls", body: "{ " + odd + `, "messages" :[ {"role":"user", "parts":[{ "type" :"text","text":"h\u00efllo ☃"}],"x":1.50 } ], "_":%t}` + " "},
+	"cycls":     {path: "/chat/cycls", body: "{ " + odd + `, "messages" :[ {"role":"user", "content" : [{ "type" :"text","text":"h\u00efllo ☃"}],"parts":[{ "type" :"text","text":"h\u00efllo ☃"}],"x":1.50 } ], "_":%t}` + " "},
 }
 
 // throughStreams are streams of each protocol, written oddly.
@@ -114,6 +114,10 @@ func TestRequestsPassUntouched(t *testing.T) {
 					f(defaults, body, with(`"agent_config": { "agent_name"`, `"agent_config": {"system_prompt":"Be é.","max_tokens":7,"temperature":0.5, "agent_name"`))
 				case "cycls":
 					f(", model: other", body, body) // the protocol has no models
+					// The form of old web clients, which agents before .65 do not read.
+					parts := with(`"content" : [{ "type" :"text","text":"h\u00efllo ☃"}],`, "")
+					f("", parts, strings.Replace(parts, `{"role":"user",`, `{"content":"h\u00efllo ☃","role":"user",`, 1))
+					f(", options: {era: typed}", parts, parts)
 					f(`, defaults: {system_prompt: "Be é."}`, body, with(`"messages" :[ {`, `"messages" :[{"role":"system","content":"Be é."}, {`))
 				}
 			}

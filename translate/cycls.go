@@ -27,7 +27,7 @@ var cyclsProtocol = Protocol{
 		{Method: "POST", Path: "/", Op: OpGenerate},
 		{Method: "GET", Path: "/config", Op: OpCard},
 	},
-	// /chat/cycls is the only native path of .63 to .115 and gone (405) from
+	// /chat/cycls is the only native path of .64 to .115 and gone (405) from
 	// .116 on; /chat came with .119; / alone speaks the protocol in .116 to
 	// .118. On a 404 or 405 the agent has not run, so trying on is safe. The
 	// order matters: POST / of the versions that have /chat/cycls is another
@@ -45,10 +45,11 @@ var cyclsProtocol = Protocol{
 	Query:      cyclsQuery,
 	Options: []Option{
 		{Name: "era", Values: []string{"auto", "typed", "array", "text", "chat"}, Default: "auto",
-			Doc: "What the agent's version of cycls streams. typed: components, {\"type\": …} (0.0.2.65 and newer). array: [\"+\", name, …] (.63 and .64). " +
-				"text: plain text without events (.30 to .62, and POST / up to .115); a clean end is then success, because that protocol has no end of its own. " +
-				"chat: the chunks of /chat/completions, for which path must be set. auto tells by the first bytes, and takes an answer of text that begins " +
-				"like an event stream (data:, event:, id:, retry: or a colon) for one."},
+			Doc: "What the agent's version of cycls streams. typed: components, {\"type\": …} (0.0.2.65 and newer). array: [\"+\", name, …] (.64). " +
+				"text: plain text without events (.30 to .63, and POST / up to .115); a clean end is then success, because that protocol has no end of its own. " +
+				"chat: the chunks of /chat/completions, for which path must be set. auto tells by the first line, and takes an answer of text that begins " +
+				"with an event (data: and JSON to the end of the line, or a comment) for an event stream; an empty answer says nothing of its era and counts " +
+				"as broken off, while with text it is an empty answer."},
 		{Name: "public_url",
 			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
 	},

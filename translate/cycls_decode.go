@@ -41,6 +41,7 @@ type cyclsDecoder struct {
 	openType BlockType
 	openAt   int
 	language []byte // of open code
+	pair     pairing
 
 	calls []cyclsCall // steps with an id, oldest first
 	held  cyclsHeld
@@ -50,6 +51,7 @@ type cyclsDecoder struct {
 // cyclsSlot is a member's value: decoded if it is a string, else raw.
 type cyclsSlot struct {
 	kind jsonx.Kind
+	cut  halves
 	b    []byte
 }
 
@@ -70,8 +72,8 @@ func (cyclsCodec) NewDecoder(s *Setup) Decoder {
 
 var (
 	errCyclsJSON   = errors.New("cycls: an event is not JSON")
-	errCyclsArray  = errors.New("cycls: an event is an array, but the stream did not begin in the array protocol of 0.0.2.63 and .64")
-	errCyclsOp     = errors.New("cycls: an event is not one of the array protocol of 0.0.2.63 and .64")
+	errCyclsArray  = errors.New("cycls: an event is an array, but the stream did not begin in the array protocol of 0.0.2.64")
+	errCyclsOp     = errors.New("cycls: an event is not one of the array protocol of 0.0.2.64")
 	errCyclsChunk  = errors.New("cycls: an event is not a chunk of /chat/completions")
 	errCyclsObject = errors.New("cycls: an event is not an object")
 	errCyclsAnswer = errors.New("cycls: the answer has no parts")
@@ -148,7 +150,7 @@ func (d *cyclsDecoder) JSON(body []byte, out Sink) {
 		})
 	case content.Type == gjson.String:
 		d.start(out, "")
-		d.say(out, BlockText, cyclsValid([]byte(content.Str)))
+		d.say(out, BlockText, cyclsValid([]byte(content.Str)), halves{})
 	case doc.Get("detail").Type == gjson.String:
 		d.fail(InBand(0, "", doc.Get("detail").Str), out)
 	default:
@@ -180,9 +182,13 @@ func (d *cyclsDecoder) read(data []byte) error {
 			continue
 		}
 		slot := &d.fields[f]
-		slot.kind = dec.Kind()
+		slot.kind, slot.cut = dec.Kind(), halves{}
 		if slot.kind == jsonx.String {
-			slot.b, _ = dec.Str()
+			from := dec.Offset()
+			text, ok := dec.Str()
+			if slot.b = text; ok {
+				slot.cut = halvesOf(text, data[from+1:dec.Offset()-1])
+			}
 		} else {
 			slot.b = dec.Raw()
 		}
@@ -242,6 +248,14 @@ func (d *cyclsDecoder) value(f cyclsField) []byte {
 	return cyclsValid(d.fields[f].b)
 }
 
+// cut is where a member's text was cut in the middle of a code point.
+func (d *cyclsDecoder) cut(f cyclsField) halves {
+	if !d.has(f) {
+		return halves{}
+	}
+	return d.fields[f].cut
+}
+
 // cyclsValid makes text UTF-8.
 func cyclsValid(b []byte) []byte {
 	if utf8.Valid(b) {
@@ -280,8 +294,18 @@ func (d *cyclsDecoder) plain(data []byte, out Sink) bool {
 	if typ == BlockReasoning && cyclsThinkingError(text) {
 		return false
 	}
-	d.say(out, typ, cyclsValid(text))
+	d.piece(out, typ, text, data[head+1:len(data)-2])
 	return true
+}
+
+// piece says a decoded string, which raw is between its quotes.
+func (d *cyclsDecoder) piece(out Sink, t BlockType, text, raw []byte) {
+	n := len(text)
+	if n > 0 && text[n-1] != replacement[2] && d.pair.half == 0 && d.open && d.openType == t { // nearly always
+		d.emit(out, d.openAt, cyclsValid(text))
+		return
+	}
+	d.say(out, t, cyclsValid(text), halvesOf(text, raw))
 }
 
 func (d *cyclsDecoder) component(data []byte, out Sink) { d.retry(d.typed, data, out) }
@@ -324,7 +348,7 @@ func (d *cyclsDecoder) typed(data []byte, out Sink) error {
 		}
 		d.start(out, "")
 	}
-	if d.era == eraChat && cyclsIsNamed(kind.b, d.str(cyName)) { // .63 and .64
+	if d.era == eraChat && cyclsIsNamed(kind.b, d.str(cyName)) { // .64
 		d.unname(d.str(cyName))
 		kind.b = d.str(cyName)
 	}
@@ -421,6 +445,7 @@ func (d *cyclsDecoder) end(out Sink, at int, status EndStatus) {
 // close ends the block that could have been continued.
 func (d *cyclsDecoder) close(out Sink) {
 	if d.open {
+		d.emit(out, d.openAt, d.pair.rest())
 		d.open = false
 		d.end(out, d.openAt, StatusComplete)
 	}
@@ -430,7 +455,7 @@ func (d *cyclsDecoder) close(out Sink) {
 func (d *cyclsDecoder) keep(at int, t BlockType) { d.open, d.openAt, d.openType = true, at, t }
 
 // say continues a block of type t that needs no description, or opens one.
-func (d *cyclsDecoder) say(out Sink, t BlockType, text []byte) {
+func (d *cyclsDecoder) say(out Sink, t BlockType, text []byte, cut halves) {
 	if len(text) == 0 {
 		return
 	}
@@ -438,7 +463,15 @@ func (d *cyclsDecoder) say(out Sink, t BlockType, text []byte) {
 		d.block = Block{Type: t}
 		d.keep(d.beginContent(out), t)
 	}
-	d.emit(out, d.openAt, text)
+	d.grow(out, text, cut)
+}
+
+// grow adds to the open block, as the web client joins its strings: of a
+// surrogate pair in two events the first half waits for the second.
+func (d *cyclsDecoder) grow(out Sink, text []byte, cut halves) {
+	if len(text) > 0 {
+		d.emit(out, d.openAt, d.pair.join(text, cut))
+	}
 }
 
 func (d *cyclsDecoder) words(out Sink, t BlockType, f cyclsField, data []byte) {
@@ -451,7 +484,7 @@ func (d *cyclsDecoder) words(out Sink, t BlockType, f cyclsField, data []byte) {
 		d.hold(t, text, nil, nil)
 		return
 	}
-	d.say(out, t, text)
+	d.say(out, t, text, d.cut(f))
 }
 
 func (d *cyclsDecoder) code(out Sink, data []byte) {
@@ -466,7 +499,7 @@ func (d *cyclsDecoder) code(out Sink, data []byte) {
 		d.keep(d.beginContent(out), BlockCode)
 		d.language = append(d.language[:0], language...)
 	}
-	d.emit(out, d.openAt, d.value(cyCode))
+	d.grow(out, d.value(cyCode), d.cut(cyCode))
 }
 
 // table opens a table for headers and adds rows. The web client loses rows that
@@ -548,7 +581,7 @@ func (d *cyclsDecoder) callout(out Sink, data []byte) {
 		d.hold(BlockCallout, text, style, title)
 		return
 	}
-	d.appendCallout(out, text, style, title)
+	d.appendCallout(out, text, style, title, d.cut(cyCallout))
 }
 
 // hold keeps back what may be the server's error until it is known whether
@@ -571,22 +604,22 @@ func (d *cyclsDecoder) serverError(text, style []byte) bool {
 		(bytes.HasPrefix(text, []byte("Something went wrong. Reference: ")) || bytes.HasPrefix(text, []byte("Stream failed: ")))
 }
 
-func (d *cyclsDecoder) appendCallout(out Sink, text, style, title []byte) {
+func (d *cyclsDecoder) appendCallout(out Sink, text, style, title []byte, cut halves) {
 	if !d.open || d.openType != BlockCallout || len(style) > 0 || len(title) > 0 {
 		d.block = Block{Type: BlockCallout, Style: viewString(style), Title: viewString(title)}
 		d.keep(d.beginContent(out), BlockCallout)
 	}
-	d.emit(out, d.openAt, text)
+	d.grow(out, text, cut)
 }
 
 // release lets what was held pass as content: something came after it.
 func (d *cyclsDecoder) release(out Sink) {
 	d.held.held = false
 	if d.held.typ == BlockCallout {
-		d.appendCallout(out, d.held.text, d.held.style, d.held.title)
+		d.appendCallout(out, d.held.text, d.held.style, d.held.title, halves{})
 		return
 	}
-	d.say(out, d.held.typ, d.held.text)
+	d.say(out, d.held.typ, d.held.text, halves{})
 }
 
 func (d *cyclsDecoder) image(out Sink, data []byte) {
@@ -662,6 +695,7 @@ func (d *cyclsDecoder) failInBand(out Sink) {
 
 func (d *cyclsDecoder) fail(err *Error, out Sink) {
 	d.ended = true
+	d.emit(out, d.openAt, d.pair.rest())
 	d.ev = Event{Kind: EventFail, Err: err}
 	out.Event(&d.ev)
 }

@@ -16,8 +16,8 @@ type cyclsEra uint8
 const (
 	eraAuto  cyclsEra = iota // not known yet
 	eraTyped                 // {"type": T, T: …}: .65 and newer
-	eraArray                 // ["+", name, {…}], ["~", {…}], ["-"], ["=", {…}]: .63 and .64
-	eraText                  // text without events: .30 to .62, and POST / up to .115
+	eraArray                 // ["+", name, {…}], ["~", {…}], ["-"], ["=", {…}]: .64
+	eraText                  // text without events: .30 to .63, and POST / up to .115
 	eraChat                  // {"choices": [{"delta": {"content": …}}]}: /chat/completions
 )
 
@@ -63,23 +63,73 @@ func (d *cyclsDecoder) Framed(head []byte, end bool) (isFramed, known bool) {
 		d.era = eraText
 		return false, true
 	}
-	if b[0] == ':' { // a comment of something between us and the agent
-		if len(b) == 1 && !end {
-			return false, false
-		}
-		isFramed = len(b) > 1 && (b[1] == ' ' || b[1] == '\n' || b[1] == '\r')
-	}
-	for _, field := range [...]string{"data:", "event:", "id:", "retry:"} {
-		if len(b) >= len(field) {
-			isFramed = isFramed || string(b[:len(field)]) == field
-		} else if field[:len(b)] == string(b) && !end {
-			return false, false
-		}
-	}
-	if !isFramed {
+	isFramed, known = cyclsFramed(b, end)
+	if known && !isFramed {
 		d.era = eraText
 	}
-	return isFramed, true
+	return isFramed, known
+}
+
+// cyclsMaxLine is how much of a stream is looked at for an event.
+const cyclsMaxLine = 64 << 10
+
+// cyclsFramed reports whether what an answer begins with is an event: data that
+// is JSON or [DONE] to the end of its line. Words that only begin like one are
+// an agent's. Comments, and other fields before the data, come from something
+// between us and the agent.
+func cyclsFramed(b []byte, end bool) (isFramed, known bool) {
+	end = end || len(b) >= cyclsMaxLine
+	if b[0] == ':' {
+		if len(b) == 1 {
+			return false, end
+		}
+		return b[1] == ' ' || b[1] == '\n' || b[1] == '\r', true
+	}
+	for {
+		line, n := b, bytes.IndexAny(b, "\r\n")
+		if n >= 0 {
+			line = b[:n]
+		}
+		if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+			return cyclsFramedData(bytes.TrimLeft(data, " "), n >= 0, end)
+		}
+		field := false
+		for _, name := range [...]string{"data:", "event:", "id:", "retry:"} {
+			if n < 0 && len(line) < len(name) && name[:len(line)] == string(line) {
+				return false, end
+			}
+			field = field || bytes.HasPrefix(line, []byte(name))
+		}
+		switch {
+		case !field:
+			return false, true
+		case n < 0:
+			return false, end
+		}
+		b = bytes.TrimLeft(b[n:], "\r\n")
+	}
+}
+
+// cyclsFramedData is cyclsFramed for the data of the first event. A line that
+// breaks off is an event's as long as it can still become one.
+func cyclsFramedData(data []byte, isWhole, end bool) (isFramed, known bool) {
+	switch {
+	case len(data) > 0 && data[0] != '{' && data[0] != '[':
+		return false, true
+	case !isWhole && !end:
+		return false, false
+	case bytes.HasPrefix([]byte("[DONE]"), data) && !isWhole, string(bytes.TrimRight(data, " ")) == "[DONE]":
+		return true, true
+	}
+	if numbers := cyclsWithoutNaN(data); numbers != nil {
+		data = numbers
+	}
+	if isWhole {
+		return jsonx.Valid(data), true
+	}
+	var s jsonx.Scanner
+	s.Write(data)
+	return !s.Broken(), true
 }
 
 // Native implements Detector: clients know typed components.
@@ -170,7 +220,7 @@ func (d *cyclsDecoder) sayBytes(out Sink, p []byte) {
 		}
 		p = d.text
 	}
-	d.say(out, BlockText, p)
+	d.say(out, BlockText, p, halves{})
 }
 
 // endText ends text without events: the clean end of the body is all there is.
@@ -193,16 +243,17 @@ func (d *cyclsDecoder) plainChunk(data []byte, out Sink) bool {
 		!bytes.HasPrefix(data, cyclsChunkHead) || !bytes.HasSuffix(data, cyclsChunkTail) {
 		return false
 	}
+	raw := data[len(cyclsChunkHead) : len(data)-len(cyclsChunkTail)]
 	text, ok := jsonx.Unquote(d.text[:0], data[len(cyclsChunkHead)-1:len(data)-len(cyclsChunkTail)+1])
 	if !ok || cyclsChunkError(text) {
 		return false
 	}
 	d.text = text
-	d.say(out, BlockText, cyclsValid(text))
+	d.piece(out, BlockText, text, raw)
 	return true
 }
 
-// chunk decodes a chunk of /chat/completions: a constant shell (from .30 to .62
+// chunk decodes a chunk of /chat/completions: a constant shell (from .30 to .63
 // with an id, a date and a model that are constants too, and mean nothing)
 // around what the agent yielded: a string, a component, or any other JSON.
 func (d *cyclsDecoder) chunk(data []byte, out Sink) error {
@@ -274,9 +325,9 @@ func (d *cyclsDecoder) chunk(data []byte, out Sink) error {
 			d.hold(BlockText, text, nil, nil)
 			return nil
 		}
-		d.say(out, BlockText, cyclsValid(text))
+		d.piece(out, BlockText, text, content[1:len(content)-1])
 	default: // from .141 on an item may be a number or a list
-		d.say(out, BlockText, cyclsValid(content))
+		d.say(out, BlockText, cyclsValid(content), halves{})
 	}
 	return nil
 }
@@ -352,7 +403,7 @@ func (d *cyclsDecoder) operation(data []byte, out Sink) error {
 			d.block = Block{Type: BlockStatus}
 			d.keep(d.begin(out), BlockStatus)
 		}
-		d.emit(out, d.openAt, d.value(cyStatus))
+		d.grow(out, d.value(cyStatus), d.cut(cyStatus))
 		return nil
 	}
 	d.dispatch(name, props, out)

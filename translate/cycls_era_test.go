@@ -165,17 +165,26 @@ func TestCyclsHoldsOnlyWhatIsAmbiguous(t *testing.T) {
 		settle int // how many bytes it takes
 		framed bool
 	}{
-		{"Hello", 1, false}, {"{", 1, false}, {"<html>", 1, false}, {"date", 4, false}, {"data:", 5, true}, {"data x", 5, false},
-		{"event: x", 6, true}, {"eve", 4, false}, {"id:", 3, true}, {"idea", 3, false}, {"retry:", 6, true}, {"re ", 3, false},
-		{": x", 2, true}, {":)", 2, false}, {":\n", 2, true}, {"\n\ndata:", 7, true}, {"\r\nx", 3, false}, {"\ufeffdata:", 8, true}, {"\ufeffx", 4, false},
+		{"Hello", 1, false}, {"{", 1, false}, {"<html>", 1, false}, {"date", 4, false}, {"data x", 5, false},
+		{": x", 2, true}, {":)", 2, false}, {":\n", 2, true}, {"\r\nx", 3, false}, {"\ufeffx", 4, false},
 		{"日", 1, false}, {"\xef\xbb\xbe", 3, false},
+		// Data of an event is JSON to the end of its line.
+		{"data: x", 7, false}, {"data: {}\n", 9, true}, {"data: {}\r", 9, true}, {"data:{}\n", 8, true}, {"data: [1]\n", 10, true},
+		{"data: {} and\n", 13, false}, {"data: {x}\n", 10, false}, {"data: [DONE]\n", 13, true}, {"data: [DONE] \n", 14, true},
+		{"data: [done]\n", 13, false}, {"data: {\"a\": NaN}\n", 17, true}, {"data: \n", 7, false},
+		// Other fields do not tell.
+		{"event: x\ndata: {}\n", 18, true}, {"id: 1\r\nretry: 2\n\ndata: {}\n", 26, true}, {"event: x\ny", 10, false}, {"id: 7\n\nSo be it.", 8, false},
+		{"idea", 3, false}, {"re ", 3, false}, {"retry: 1\ndata: y", 16, false},
+		// The end: what still could become an event is one that broke off.
+		{"eve", 4, false}, {"id:", 4, false}, {"retry:", 7, false}, {"event: x\n", 10, false}, {"data:", 6, true}, {"\n\ndata:", 8, true},
+		{"\ufeffdata:", 9, true}, {"data: [DO", 10, true}, {"data: {\"a\": [", 14, true}, {"data: {}", 9, true}, {"data: {} x", 11, false}, {"data: {so", 10, false},
 	} {
 		dec := Lookup("cycls").NewDecoder(goldenSetup(t, Lookup("chat"), true)).(Detector)
 		for n := 1; ; n++ {
 			if n > len(c.in) {
 				framed, known := dec.Framed([]byte(c.in), true)
-				if framed || !known || c.settle != n {
-					t.Errorf("%q: framed %v, known %v at its end", c.in, framed, known)
+				if framed != c.framed || !known || c.settle != n {
+					t.Errorf("%q: framed %v, known %v at its end, want %v after %d", c.in, framed, known, c.framed, c.settle)
 				}
 				break
 			}
@@ -190,6 +199,15 @@ func TestCyclsHoldsOnlyWhatIsAmbiguous(t *testing.T) {
 	dec := Lookup("cycls").NewDecoder(goldenSetup(t, Lookup("chat"), true)).(Detector)
 	if framed, known := dec.Framed([]byte(strings.Repeat("\n", cyclsMaxBlank)), false); framed || !known {
 		t.Errorf("line ends without end: framed %v, known %v", framed, known)
+	}
+	for in, want := range map[string]bool{
+		`data: {"text": "`: true, "data: {so it goes": false, "event: ": false,
+	} {
+		in += strings.Repeat("x", cyclsMaxLine)
+		dec := Lookup("cycls").NewDecoder(goldenSetup(t, Lookup("chat"), true)).(Detector)
+		if framed, known := dec.Framed([]byte(in), false); framed != want || !known {
+			t.Errorf("%.20s… without end: framed %v, known %v", in, framed, known)
+		}
 	}
 }
 

@@ -45,7 +45,9 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 				r.Ledger.Drop(At(k.Str))
 			}
 		default:
-			r.Ledger.Unknown(1)
+			if v.Type != gjson.Null {
+				r.Ledger.Unknown(1)
+			}
 		}
 		return d.err == nil
 	})
@@ -271,7 +273,7 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 	})
 	b = Block{Path: at}
 	typ := f[cyType]
-	if name := f[cyName]; cyclsIsNamed(viewBytes(typ.Str), viewBytes(name.Str)) { // .63 and .64
+	if name := f[cyName]; cyclsIsNamed(viewBytes(typ.Str), viewBytes(name.Str)) { // .64
 		if own := cyclsFieldOf(viewBytes(name.Str)); f[cyContent].Exists() {
 			f[own] = f[cyContent]
 		}
@@ -375,6 +377,9 @@ func cyclsRow(row gjson.Result) string {
 // attachments describes the files that parts of the message refer to; one that
 // no part refers to is a part of its own.
 func (d *cyclsRequest) attachments(t *Turn, list gjson.Result) {
+	if list.Type == gjson.Null {
+		return
+	}
 	i := 0
 	list.ForEach(func(_, a gjson.Result) bool {
 		at := t.Path.Sub("attachments", i)
@@ -456,23 +461,12 @@ func cyclsRefuse(r *Request, a *Agent) *Error {
 	}
 	for i := range r.Settings {
 		s := &r.Settings[i]
+		if r.idle(s) {
+			continue
+		}
 		switch s.Param {
-		case ParamN:
-			if s.Raw == "1" {
-				continue
-			}
+		case ParamN, ParamModalities, ParamAudio, ParamWebSearch, ParamPrompt:
 			return Unsupported(s.Path, a, cyclsProtocol.Title)
-		case ParamModalities:
-			if compact := string(jsonx.AppendCompact(nil, viewBytes(s.Raw))); compact == `["text"]` {
-				continue
-			}
-			return Unsupported(s.Path, a, cyclsProtocol.Title)
-		case ParamAudio, ParamWebSearch, ParamPrompt:
-			return Unsupported(s.Path, a, cyclsProtocol.Title)
-		case ParamLogprobs:
-			if s.Raw == "false" {
-				continue
-			}
 		}
 		r.Ledger.Drop(s.Path)
 	}
@@ -590,8 +584,8 @@ func (w *cyclsMessages) block(b *Block, assistant bool) (bool, *Error) {
 	case BlockCode, BlockTable, BlockCallout:
 		w.markdown(b)
 	case BlockToolCall:
-		w.r.Ledger.Drop(b.Path)
 		if b.Ran {
+			w.r.Ledger.Drop(b.Path)
 			return false, nil
 		}
 		w.paragraph(true)
@@ -599,8 +593,8 @@ func (w *cyclsMessages) block(b *Block, assistant bool) (bool, *Error) {
 		w.text = append(w.text, b.Text...)
 		w.apart = true
 	case BlockToolResult:
-		w.r.Ledger.Drop(b.Path)
 		if b.Ran {
+			w.r.Ledger.Drop(b.Path)
 			return false, nil
 		}
 		w.paragraph(true)
@@ -673,10 +667,66 @@ func (w *cyclsMessages) address(b *Block, typ string) *Error {
 // SpliceRequest implements Backend: the default system prompt is put before
 // the messages of a client that has none. Nothing else that an agent's
 // configuration says has a place in a Cycls request.
+//
+// Messages in the form of the web clients up to .126, which have parts, get the
+// content that today's server would make of them: agents of .30 to .63 read
+// nothing else, and .64 knows parts of its own form only, so that the history
+// would be lost in silence. To the server from .65 on it makes no difference,
+// and its own later versions store both.
 func (cyclsCodec) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
 	if a.SystemPrompt != "" && !r.hasSystem() {
 		s.prepend("messages", `{"role":"system","content":`+quote(a.SystemPrompt)+`}`)
 	}
+	if cyclsEraOf(a) != eraTyped {
+		s.get("messages").ForEach(func(_, m gjson.Result) bool {
+			cyclsContent(s, m)
+			return true
+		})
+	}
 	return s.append(dst), nil
+}
+
+// cyclsContent gives a message that has only parts the content that the server
+// makes of them: their texts, joined.
+func cyclsContent(s *splice, m gjson.Result) {
+	if !m.IsObject() {
+		return
+	}
+	var content, parts gjson.Result
+	m.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "content":
+			content = v
+		case "parts":
+			parts = v
+		}
+		return true
+	})
+	if truthy(content) || !parts.IsArray() {
+		return
+	}
+	text := []byte{'"'}
+	parts.ForEach(func(_, p gjson.Result) bool {
+		var said gjson.Result
+		switch {
+		case !p.IsObject():
+		case p.Get("type").Str == "text":
+			said = p.Get("text")
+		case p.Get("name").Str == "text": // .64
+			said = p.Get("content")
+		}
+		if said.Type == gjson.String {
+			text = append(text, said.Raw[1:len(said.Raw)-1]...)
+		}
+		return true
+	})
+	text = append(text, '"')
+	switch {
+	case len(text) == 2:
+	case content.Exists():
+		s.replace(content, string(text))
+	default:
+		s.insert(m, m.Index, "content", string(text))
+	}
 }

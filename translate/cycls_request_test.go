@@ -306,7 +306,7 @@ func TestCyclsEncodeRequest(t *testing.T) {
 	}}, `{"role":"user","content":"Weather?"},{"role":"assistant","content":"Let me see.\n\nCalled the tool get_weather (c1): {\"city\":\"Paris\"}"},`+
 		`{"role":"user","content":"Result of the tool get_weather (c1): 18 °C"},`+
 		`{"role":"user","content":[{"type":"text","text":"Error from the tool (c2): see "},{"type":"image","image":"https://e.com/x"}]}`,
-		"messages[0].name", "messages[1].tool_calls[0]", "messages[2]", "messages[3]")
+		"messages[0].name")
 	f("settings and tools", &Request{
 		Turns:      []Turn{{Blocks: []Block{text("x")}}},
 		Tools:      []Tool{{Name: "f", Path: AtIndex("tools", 0)}},

@@ -351,8 +351,11 @@ func TestMatrixOfRequests(t *testing.T) {
 					var e *Error
 					if face == backend {
 						out, e = backend.SpliceRequest([]byte("^"), r, agent)
-						// Nothing is stored until conversations exist.
-						if got := strings.Replace(string(out), `"store":false,`, "", 1); e == nil && got != "^"+body {
+						// Nothing is stored until conversations exist, and old Cycls agents
+						// read no parts.
+						got := strings.Replace(string(out), `"store":false,`, "", 1)
+						got = strings.Replace(got, `"content":"First answer.","role":"assistant","parts"`, `"role":"assistant","parts"`, 1)
+						if e == nil && got != "^"+body {
 							t.Errorf("spliced without need:\n%s", out)
 						}
 					} else if out, e = backend.EncodeRequest([]byte("^"), r, agent, stream); e == nil && out[0] != '^' {

@@ -138,6 +138,8 @@ def agent(era):
                 return (w for w in WORDS if w)
             case "bytes":
                 return say(BYTES)
+            case "pair":  # a character in two events
+                return say(["a\ud83c", "\udf0db"])
             case "sse":  # words that look like a stream of this very server
                 return say(['data: {"type": "text", "text": "no event"}\n\n', "data: [DONE]\n\n", "so it looks."])
             case "tour":  # every component that the era has
