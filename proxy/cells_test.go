@@ -292,9 +292,7 @@ func atoi(s string) int {
 func TestDeadBackend(t *testing.T) {
 	t.Parallel()
 	eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
-		back := stage(t, func(*visit) {})
-		_ = back.ln.Close()
-		r := start(t, agentYAML(b.name, back.addr))
+		r := start(t, agentYAML(b.name, deadAddr(t)))
 		for _, stream := range []bool{true, false} {
 			body, headers := f.ask("hello", stream)
 			got := r.post(f.path, body, headers)

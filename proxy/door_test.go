@@ -108,8 +108,7 @@ func TestReadyDependsOnLocalAgents(t *testing.T) {
 	if got := start(t, agentYAML("chat", back.addr)).get("/readyz"); got.status != 200 {
 		t.Errorf("with a local agent: %d", got.status)
 	}
-	_ = back.ln.Close()
-	r := start(t, agentYAML("chat", back.addr))
+	r := start(t, agentYAML("chat", deadAddr(t)))
 	if got := r.get("/readyz"); got.status != 503 {
 		t.Errorf("with a dead local agent: %d", got.status)
 	}

@@ -106,6 +106,24 @@ type stagedAgent struct {
 	done  chan struct{}
 }
 
+// deadAddr is an address that refuses connections until the test ends: the port
+// is that of a connection. A closed listener's may be another test's the next moment.
+func deadAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	c, err := d.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.LocalAddr().String()
+}
+
 // visit is one request that reached a backend.
 type visit struct {
 	t     *testing.T

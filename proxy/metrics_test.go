@@ -172,10 +172,8 @@ func TestAdminTellsWhy(t *testing.T) {
 		<-gate
 		v.json(200, backendScripts[0].body)
 	})
-	dead := stage(t, func(*visit) {})
-	_ = dead.ln.Close()
 	r := start(t, agentYAML("chat", back.addr)+
-		"  - {name: dead, protocol: chat, url: \"http://"+dead.addr+"\", model: m}\n"+
+		"  - {name: dead, protocol: chat, url: \"http://"+deadAddr(t)+"\", model: m}\n"+
 		"  - {name: far, protocol: chat, url: \"http://192.0.2.1\", model: m}\n")
 	op := r.operator()
 	f := func(path string, status int, want ...string) {

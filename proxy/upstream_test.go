@@ -790,13 +790,8 @@ func TestPoolBoundsAndClose(t *testing.T) {
 }
 
 func TestDialRefused(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	o := newOrigin(originConfig{Scheme: "http", Addr: ln.Addr().String()})
-	_, err = o.roundTrip(&cancel{}, testHead, testBody, testLimit)
+	o := newOrigin(originConfig{Scheme: "http", Addr: deadAddr(t)})
+	_, err := o.roundTrip(&cancel{}, testHead, testBody, testLimit)
 	wantError(t, err, upstreamError{Op: "dial", Err: syscall.ECONNREFUSED})
 }
 
