@@ -70,10 +70,13 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 	a.reader.Max = MaxFrame
 	if a.through {
 		// The client gets whatever the decoder has no words for.
-		tapped := *s
-		tapped.Ledger = &Ledger{}
-		a.tapped = &tapped
-		a.dec = b.NewDecoder(&tapped)
+		own := &struct {
+			setup  Setup
+			ledger Ledger
+		}{setup: *s}
+		own.setup.Ledger = &own.ledger
+		a.tapped = &own.setup
+		a.dec = b.NewDecoder(a.tapped)
 	} else {
 		a.dec = b.NewDecoder(s)
 	}
@@ -96,9 +99,8 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 func (a *Answer) translate() {
 	a.enc = a.protocol.NewEncoder(a.setup)
 	a.next = stages(a.setup, a.protocol, (*encodeSink)(a))
-	if a.gathers && a.spells {
-		a.gather = &gather{next: a.next, index: -1}
-		a.next = a.gather
+	if a.gathers {
+		a.gatherLetters()
 	}
 }
 
@@ -437,7 +439,14 @@ func (a *Answer) PassedThrough() bool { return a.through }
 // Feed become one delta, and with Hold more. It is called before the first Feed.
 func (a *Answer) Gather() {
 	if a.gathers = true; a.enc != nil {
-		a.translate()
+		a.gatherLetters()
+	}
+}
+
+func (a *Answer) gatherLetters() {
+	if a.spells && a.gather == nil {
+		a.gather = &gather{next: a.next, index: -1}
+		a.next = a.gather
 	}
 }
 

@@ -28,6 +28,7 @@ type completionEncoder struct {
 	chars    int // code points of content so far
 	textMsg  int // the message that the content written last belongs to, -1 if none
 	thought  bool
+	cited    []byte // annotations, for the end
 	counted  Usage
 	created  int64
 	finished bool
@@ -124,13 +125,15 @@ func (e *completionEncoder) Encode(dst []byte, ev *Event) []byte {
 			}
 		}
 	case EventAnnotation:
-		return e.annotation(dst, ev)
+		if e.annotation(ev); len(e.cited) > MaxAnswer {
+			dst = e.citations(dst)
+		}
 	case EventUsage:
 		e.counted.Merge(ev.Usage)
 	case EventFinish:
 		return e.finish(dst, ev)
 	case EventFail:
-		return appendCompletionFailure(dst, ev.Err)
+		return appendCompletionFailure(e.citations(dst), ev.Err)
 	}
 	return dst
 }
@@ -265,21 +268,36 @@ func appendLogprobs(dst []byte, t BlockType, raw []byte) []byte {
 	return append(append(dst, raw...), `,"refusal":null}`...)
 }
 
-func (e *completionEncoder) annotation(dst []byte, ev *Event) []byte {
+// annotation keeps an annotation until the end. They have no index, and so they
+// must come all at once: the Python SDK's stream helper raises an error at a
+// second list of them, and that of Node.js puts it in the place of the first.
+func (e *completionEncoder) annotation(ev *Event) {
 	for i := range e.blocks {
 		if e.blocks[i].index != ev.Index {
 			continue
 		}
-		mark := len(dst)
-		dst = append(append(dst, e.head...), `"annotations":[`...)
-		var ok bool
-		if dst, ok = appendCitation(dst, viewString(ev.Data), e.blocks[i].from); !ok {
-			e.s.Ledger.Note("annotations")
-			return dst[:mark]
+		mark := len(e.cited)
+		if mark > 0 {
+			e.cited = append(e.cited, ',')
 		}
-		return append(append(dst, ']'), e.tail...)
+		var ok bool
+		if e.cited, ok = appendCitation(e.cited, viewString(ev.Data), e.blocks[i].from); !ok {
+			e.cited = e.cited[:mark]
+			e.s.Ledger.Note("annotations")
+		}
+		return
 	}
-	return dst
+}
+
+// citations writes the annotations so far, if any.
+func (e *completionEncoder) citations(dst []byte) []byte {
+	if len(e.cited) == 0 {
+		return dst
+	}
+	dst = append(append(dst, e.head...), `"annotations":[`...)
+	dst = append(append(dst, e.cited...), ']')
+	e.cited = e.cited[:0]
+	return append(dst, e.tail...)
 }
 
 // appendCitation writes a flat annotation in Chat's nested form, its offsets
@@ -316,7 +334,7 @@ func (e *completionEncoder) finish(dst []byte, ev *Event) []byte {
 		return dst
 	}
 	e.finished = true
-	dst = append(dst, e.head...)
+	dst = append(e.citations(dst), e.head...)
 	dst = append(dst, e.tail[:len(e.tail)-len(e.tailEnd())]...)
 	dst = append(append(append(dst, '"'), finishWord(e.s, ev.Reason, e.calls > 0, e.legacy)...), '"')
 	end := e.tailEnd()[len("null"):]
@@ -375,13 +393,34 @@ func appendCompletionUsage(dst []byte, u Usage, bare bool) []byte {
 	dst = strconv.AppendInt(dst, max(u.Output, 0), 10)
 	dst = append(dst, `,"total_tokens":`...)
 	dst = strconv.AppendInt(dst, u.Sum(), 10)
-	if u.Cached >= 0 && !bare {
-		dst = append(dst, `,"prompt_tokens_details":{"cached_tokens":`...)
-		dst = append(strconv.AppendInt(dst, u.Cached, 10), '}')
+	if bare {
+		return append(dst, '}')
 	}
-	if u.Reasoning >= 0 && !bare {
-		dst = append(dst, `,"completion_tokens_details":{"reasoning_tokens":`...)
-		dst = append(strconv.AppendInt(dst, u.Reasoning, 10), '}')
+	open := false
+	detail := func(of, key string, n int64) {
+		if n < 0 {
+			return
+		}
+		if open {
+			dst = append(dst, ',')
+		} else {
+			dst, open = append(dst, of...), true
+		}
+		dst = strconv.AppendInt(append(dst, key...), n, 10)
+	}
+	const prompt, completion = `,"prompt_tokens_details":{`, `,"completion_tokens_details":{`
+	detail(prompt, `"cached_tokens":`, u.Cached)
+	detail(prompt, `"cache_write_tokens":`, u.Written)
+	detail(prompt, `"audio_tokens":`, u.AudioIn)
+	if open {
+		dst, open = append(dst, '}'), false
+	}
+	detail(completion, `"reasoning_tokens":`, u.Reasoning)
+	detail(completion, `"audio_tokens":`, u.AudioOut)
+	detail(completion, `"accepted_prediction_tokens":`, u.Accepted)
+	detail(completion, `"rejected_prediction_tokens":`, u.Rejected)
+	if open {
+		dst = append(dst, '}')
 	}
 	return append(dst, '}')
 }

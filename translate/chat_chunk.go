@@ -23,6 +23,7 @@ type chunk struct {
 	choice
 	// Of the choice; kept apart because their memory is reused.
 	tools  []toolDelta
+	parts  []contentPart
 	images [][]byte // raw: addresses, or objects with a url
 }
 
@@ -61,8 +62,8 @@ type toolDelta struct {
 // parse reads a document into d.c.
 func (d *completionDecoder) parse(data []byte) error {
 	j, c := &d.dec, &d.c
-	tools, images := c.tools[:0], c.images[:0]
-	*c = chunk{choices: -1, usage: NoUsage(), tools: tools, images: images}
+	tools, parts, images := c.tools[:0], c.parts[:0], c.images[:0]
+	*c = chunk{choices: -1, usage: NoUsage(), tools: tools, parts: parts, images: images}
 	d.doc = data
 	j.Reset(data)
 	if !j.Object() {
@@ -94,7 +95,7 @@ func (d *completionDecoder) parse(data []byte) error {
 				d.parseChoice()
 				if taken = c.index == 0; !taken {
 					d.other(c.index, len(c.finish) > 0)
-					c.choice, c.tools, c.images = choice{}, c.tools[:0], c.images[:0]
+					c.choice, c.tools, c.parts, c.images = choice{}, c.tools[:0], c.parts[:0], c.images[:0]
 				}
 			}
 		case "usage":
@@ -217,7 +218,7 @@ func (d *completionDecoder) parseMessage(isWhole bool) {
 		switch string(k) {
 		case "content":
 			d.parseContent()
-			any = any || len(c.text.b) > 0 || len(c.reasoning.b) > 0 || len(c.refusal.b) > 0
+			any = any || len(c.text.b) > 0 || len(c.parts) > 0
 		case "reasoning_content":
 			if t := d.thinking(); len(t.b) > 0 {
 				c.reasoning, any = t, true
@@ -350,88 +351,6 @@ func (t *chunkText) surrogates(raw []byte) {
 	}
 }
 
-// parseContent reads the content of a delta or message: a string; or parts, or
-// one part, of which the texts are taken (Mistral's thinking is parts, Cycls'
-// components are objects).
-func (d *completionDecoder) parseContent() {
-	j, c := &d.dec, &d.c
-	switch j.Kind() {
-	case jsonx.String:
-		c.text = d.string()
-	case jsonx.Array, jsonx.Object:
-		d.joined, d.thought, d.refused = d.joined[:0], d.thought[:0], d.refused[:0]
-		if j.Kind() == jsonx.Object {
-			d.parsePart()
-		} else {
-			j.Array()
-			for j.More() {
-				d.parsePart()
-			}
-		}
-		c.text = chunkText{b: d.joined}
-		if len(d.thought) > 0 {
-			c.reasoning = chunkText{b: d.thought}
-		}
-		if len(d.refused) > 0 {
-			c.refusal = chunkText{b: d.refused}
-		}
-	case jsonx.Null:
-		j.Skip()
-	default:
-		c.lost = true
-		j.Skip()
-	}
-}
-
-// parsePart adds the texts of one part to d.joined, d.thought and d.refused.
-func (d *completionDecoder) parsePart() {
-	j := &d.dec
-	if j.Kind() == jsonx.String {
-		s, _ := j.Str()
-		d.joined = append(d.joined, s...)
-		return
-	}
-	lost := true
-	if j.Object() {
-		for k, ok := j.Key(); ok; k, ok = j.Key() {
-			switch string(k) {
-			case "text":
-				if s, ok := j.Str(); ok {
-					d.joined, lost = append(d.joined, s...), false
-				}
-			case "refusal":
-				if s, ok := j.Str(); ok {
-					d.refused, lost = append(d.refused, s...), false
-				}
-			case "image_url":
-				if k := j.Kind(); k == jsonx.Object || k == jsonx.String {
-					d.c.images, lost = append(d.c.images, j.Raw()), false
-				}
-			case "thinking", "reasoning":
-				lost = false
-				if j.Kind() != jsonx.Array {
-					s, _ := j.Str()
-					d.thought = append(d.thought, s...)
-					continue
-				}
-				j.Array()
-				for j.More() {
-					if !j.Object() {
-						continue
-					}
-					for k, ok := j.Key(); ok; k, ok = j.Key() {
-						if string(k) == "text" {
-							s, _ := j.Str()
-							d.thought = append(d.thought, s...)
-						}
-					}
-				}
-			}
-		}
-	}
-	d.c.lost = d.c.lost || lost
-}
-
 func (d *completionDecoder) parseTool() {
 	j, c := &d.dec, &d.c
 	c.tools = append(c.tools, toolDelta{index: -1})
@@ -493,12 +412,14 @@ func (d *completionDecoder) parseUsage() {
 			d.count(&u.Output)
 		case "total_tokens":
 			d.count(&u.Total)
-		case "cached_tokens", "prompt_cache_hit_tokens": // Moonshot, DeepSeek
+		case "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens": // Moonshot, DeepSeek, gateways in front of Anthropic
 			d.count(&u.Cached)
+		case "cache_creation_input_tokens": // those gateways
+			d.count(&u.Written)
 		case "prompt_tokens_details", "input_tokens_details":
-			d.detail("cached_tokens", &u.Cached)
+			d.inputDetails(&u)
 		case "completion_tokens_details", "output_tokens_details":
-			d.detail("reasoning_tokens", &u.Reasoning)
+			d.outputDetails(&u)
 		}
 	}
 	c.usage.Merge(u)
@@ -511,14 +432,38 @@ func (d *completionDecoder) count(to *int64) {
 	}
 }
 
-func (d *completionDecoder) detail(name string, to *int64) {
+func (d *completionDecoder) inputDetails(u *Usage) {
 	j := &d.dec
 	if !j.Object() {
 		return
 	}
 	for k, ok := j.Key(); ok; k, ok = j.Key() {
-		if string(k) == name {
-			d.count(to)
+		switch string(k) {
+		case "cached_tokens":
+			d.count(&u.Cached)
+		case "cache_write_tokens":
+			d.count(&u.Written)
+		case "audio_tokens":
+			d.count(&u.AudioIn)
+		}
+	}
+}
+
+func (d *completionDecoder) outputDetails(u *Usage) {
+	j := &d.dec
+	if !j.Object() {
+		return
+	}
+	for k, ok := j.Key(); ok; k, ok = j.Key() {
+		switch string(k) {
+		case "reasoning_tokens":
+			d.count(&u.Reasoning)
+		case "audio_tokens":
+			d.count(&u.AudioOut)
+		case "accepted_prediction_tokens":
+			d.count(&u.Accepted)
+		case "rejected_prediction_tokens":
+			d.count(&u.Rejected)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"errors"
+	"math"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -63,8 +64,8 @@ type completionDecoder struct {
 	block     Block
 	scratch   []byte
 
-	joined, thought, refused []byte // the texts of content parts
-	detailed                 []byte // and those of reasoning_details
+	joined   []byte // the texts of content parts
+	detailed []byte // and those of reasoning_details
 }
 
 // completionCall is one tool call of the answer.
@@ -327,11 +328,14 @@ func (d *completionDecoder) apply(out Sink) {
 	if !c.whole || !d.said[BlockText] {
 		d.say(out, BlockText, c.text, c.logprobs)
 	}
-	if c.annotations != nil {
-		d.annotate(out)
+	shown := c.whole && d.said[BlockImage]
+	if cited := len(c.parts) > 0 && d.sayParts(out); c.annotations != nil && !cited {
+		d.annotate(out, math.MinInt, math.MaxInt)
 	}
-	if len(c.images) > 0 && (!c.whole || !d.said[BlockImage]) {
-		d.showImages(out)
+	if !shown {
+		for _, raw := range c.images {
+			d.showImage(out, raw)
+		}
 	}
 	if !c.whole || !d.said[BlockRefusal] {
 		d.say(out, BlockRefusal, c.refusal, c.refusalLogprobs)
@@ -412,30 +416,6 @@ func (d *completionDecoder) open(out Sink, t BlockType) {
 		d.ev.Part = 1 // a content part beside the text
 	}
 	out.Event(&d.ev)
-}
-
-// showImages tells the images of the chunk, which are whole.
-func (d *completionDecoder) showImages(out Sink) {
-	for _, raw := range d.c.images {
-		v := gjson.Parse(viewString(raw))
-		if i := v.Get("image_url"); i.Exists() {
-			v = i
-		}
-		if v.IsObject() {
-			v = v.Get("url")
-		}
-		if v.Type != gjson.String || v.Str == "" {
-			d.s.Ledger.Note("content")
-			continue
-		}
-		d.closeFor(out)
-		d.said[BlockImage] = true
-		d.block = Block{Type: BlockImage, URL: v.Str}
-		d.ev = Event{Kind: EventBlockStart, Index: d.next, Block: &d.block}
-		out.Event(&d.ev)
-		d.end(out, d.next, whole)
-		d.next++
-	}
 }
 
 // join puts a surrogate pair together that the backend split over two texts:
@@ -537,13 +517,14 @@ func (d *completionDecoder) closeAll(out Sink) bool {
 	return true
 }
 
-// annotate hands on the citations of the text.
-func (d *completionDecoder) annotate(out Sink) {
+// annotate hands on the citations of the text that begin at code points of it
+// from the first up to the second; one that does not say where counts as last.
+func (d *completionDecoder) annotate(out Sink, from, to int) {
 	gjson.Parse(viewString(d.c.annotations)).ForEach(func(_, a gjson.Result) bool {
-		if !a.IsObject() {
+		if at := citedAt(a); !a.IsObject() || at < from || at >= to && to != math.MaxInt {
 			return true
 		}
-		if d.cur < 0 || d.curType != BlockText {
+		if d.cur < 0 || d.curType != BlockText || annotationType(a) == "" {
 			d.s.Ledger.Note("annotations")
 			return true
 		}
@@ -554,11 +535,33 @@ func (d *completionDecoder) annotate(out Sink) {
 	})
 }
 
+// citedAt is where a citation begins, nested or flat.
+func citedAt(a gjson.Result) int {
+	at := a.Get("start_index")
+	if !at.Exists() {
+		at = a.Get("url_citation.start_index")
+	}
+	if at.Type != gjson.Number {
+		return math.MaxInt
+	}
+	return int(at.Int())
+}
+
+// annotationType is what an annotation calls itself. A citation without a word for
+// itself, but with an address, is of the one kind that Chat has.
+func annotationType(a gjson.Result) string {
+	t := a.Get("type").Str
+	if t == "" && (a.Get("url_citation").IsObject() || a.Get("url").Str != "") {
+		return "url_citation"
+	}
+	return t
+}
+
 // flatAnnotation writes Chat's nested citation {"type":T,T:{…}} as the Responses
 // API has it: {"type":T,…}. Offsets count from the start of the message's text
 // there, and from the start of the block here.
 func flatAnnotation(dst []byte, a gjson.Result, before int) []byte {
-	t := a.Get("type").String()
+	t := annotationType(a)
 	dst = append(dst, `{"type":`...)
 	dst = jsonx.AppendStringS(dst, t)
 	member := func(k, v gjson.Result) bool {

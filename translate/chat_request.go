@@ -426,6 +426,10 @@ func keepAnnotations(r *Request, t *Turn, list gjson.Result) {
 			r.Ledger.Drop(t.Path.In("annotations"))
 			return false
 		}
+		if annotationType(a) == "" {
+			r.Ledger.Drop(t.Path.In("annotations"))
+			return true
+		}
 		text.Annotations = append(text.Annotations, string(flatAnnotation(nil, a, 0)))
 		return true
 	})

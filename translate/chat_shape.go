@@ -73,7 +73,7 @@ func (s *chunkShape) text(data []byte) []byte {
 // remember takes the shape of the chunk c of data, if it has one.
 func (s *chunkShape) remember(c *chunk, data []byte) {
 	s.ok = false
-	if c.whole || c.others || c.lost || c.audio || c.sealed || len(c.images) > 0 || c.hasUsage || c.err != nil || len(c.finish) > 0 || len(c.refusal.b) > 0 ||
+	if c.whole || c.others || c.lost || c.audio || c.sealed || len(c.parts) > 0 || len(c.images) > 0 || c.hasUsage || c.err != nil || len(c.finish) > 0 || len(c.refusal.b) > 0 ||
 		c.logprobs != nil || c.refusalLogprobs != nil || c.annotations != nil || c.choices != 1 {
 		return
 	}

@@ -733,11 +733,23 @@ finish pause
 `, `
 > {"content":"a"}
 > {"content":"b"}
-> {"annotations":[{"type":"url_citation","url_citation":{"start_index":4,"end_index":5,"url":"u"}}]}
 > {"content":"\n\nc"}
 > {"content":"d"}
+> {"annotations":[{"type":"url_citation","url_citation":{"start_index":4,"end_index":5,"url":"u"}}]}
 > {},"logprobs":null,"finish_reason":"stop"}]}
 data: [DONE]`, "annotations,finish_reason")
+	f("citations come all at once", &Request{}, `
+start
+block 0 text msg=0 part=0
+delta 0 "ab"
+annotation 0 {"type":"url_citation","start_index":0,"end_index":1,"url":"u"}
+annotation 0 {"type":"url_citation","start_index":1,"end_index":2,"url":"v"}
+end 0
+fail status=502 code="c" message="m"`, `
+> {"content":"ab"}
+> {"annotations":[{"type":"url_citation","url_citation":{"start_index":0,"end_index":1,"url":"u"}},{"type":"url_citation","url_citation":{"start_index":1,"end_index":2,"url":"v"}}]}
+data: {"error":{"message":"m","type":"server_error","param":null,"code":"c"}}
+data: [DONE]`, "")
 	f("a call that ran is not the client's", &Request{}, `
 start
 block 0 tool_call msg=0 part=0 name="f" call="c" ran

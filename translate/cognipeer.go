@@ -323,7 +323,9 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 				return refuse(s.Path)
 			}
 		default:
-			r.Ledger.Drop(s.Path)
+			if !r.idle(s) {
+				r.Ledger.Drop(s.Path)
+			}
 		}
 	}
 	if version != "" {

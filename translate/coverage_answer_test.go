@@ -54,7 +54,7 @@ const (
 	fullSearchItem    = `{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search","query":"weather"}}`
 	fullImageItem     = `{"id":"ig_1","type":"image_generation_call","status":"completed","result":"iVBORw0KGgo="}`
 	fullFinalItem     = `{"id":"msg_2","type":"message","status":"completed","role":"assistant","phase":"final_answer","content":[{"type":"output_text","text":"Done.","annotations":[],"logprobs":[]}]}`
-	fullUsage         = `{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":18}`
+	fullUsage         = `{"input_tokens":11,"input_tokens_details":{"cached_tokens":3,"cache_write_tokens":4},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":18}`
 	fullOutput        = fullReasoningItem + `,` + fullSearchItem + `,` + fullMessageItem + `,` + fullImageItem + `,` + fullFinalItem + `,` + fullCallItem + `,` + fullCustomItem
 )
 
@@ -64,7 +64,7 @@ var fullAnswers = map[string]fullAnswer{
 			`"reasoning_content":"Look.","annotations":[{"type":"url_citation","url_citation":{"url":"https://example.com","title":"Example","start_index":0,"end_index":3}}],"audio":{"id":"audio_1","data":"UklGRg==","expires_at":1770253999,"transcript":"Sunny"},` +
 			`"tool_calls":[{"id":"call_1","type":"function","function":{"name":"get_weather","arguments":"{\"city\":\"Bern\"}"}},{"id":"call_2","type":"custom","custom":{"name":"run_code","input":"print(1)"}}],"x_vendor":1},` +
 			`"logprobs":{"content":` + fullLogprobs + `,"refusal":` + fullLogprobs + `},"finish_reason":"tool_calls","x_vendor":1}],` +
-			`"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":1},"completion_tokens_details":{"reasoning_tokens":2,"audio_tokens":1,"accepted_prediction_tokens":1,"rejected_prediction_tokens":1}},"x_vendor":1}`,
+			`"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":4,"audio_tokens":1},"completion_tokens_details":{"reasoning_tokens":2,"audio_tokens":1,"accepted_prediction_tokens":1,"rejected_prediction_tokens":1}},"x_vendor":1}`,
 		frames: datas(
 			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","service_tier":"default","system_fingerprint":"fp_1","obfuscation":"x","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null,"x_vendor":1}],"x_vendor":1}`,
 			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[{"index":0,"delta":{"reasoning_content":"Look."},"finish_reason":null}]}`,
@@ -76,7 +76,7 @@ var fullAnswers = map[string]fullAnswer{
 			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"city\":\"Bern\"}"}}]},"finish_reason":null}]}`,
 			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_2","type":"custom","custom":{"name":"run_code","input":"print(1)"}}]},"finish_reason":null}]}`,
 			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}`,
-			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":1},"completion_tokens_details":{"reasoning_tokens":2,"audio_tokens":1}}}`,
+			`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1770253095,"model":"m","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":4,"audio_tokens":1},"completion_tokens_details":{"reasoning_tokens":2,"audio_tokens":1,"accepted_prediction_tokens":1,"rejected_prediction_tokens":1}}}`,
 			`[DONE]`),
 	},
 	"responses": {
@@ -254,9 +254,10 @@ var silentAnswers = []struct{ backend, face, path, why string }{
 	{"*", "*", `.*\.role|role|chunk:role`, "it is the assistant who speaks"},
 	{"*", "*", `(chunk:|response\.[a-z_]+:response\.)?(service_tier|system_fingerprint|obfuscation)|response\..*:obfuscation`, "about the server, and not the answer"},
 	{"*", "*", `response\..*:(sequence_number|item_id|output_index|content_index|summary_index|annotation_index|partial_image_index)|.*tool_calls\[\*\]\.index`, "where it stands in the stream; every face numbers its own"},
-	{"*", "*", `.*(usage|usage:).*(audio_tokens|_prediction_tokens|_cost)`, "the vendor's own bill; the tokens are told"},
+	{"*", "*", `.*(usage|usage:).*_cost`, "the vendor's own bill; the tokens are told"},
+	{"*", "(responses|cognipeer|ticos|swarms)", `.*usage.*(audio|_prediction)_tokens`, "the protocol has no such counts in any answer, but the sums that they are part of"},
 	{"*", "cycls", `.*usage.*`, "the protocol has no token counts in any answer; the log has them"},
-	{"*", "(ticos|swarms)", `.*usage.*(cached|reasoning)_tokens`, "the protocol has no such counts in any answer; the log has them"},
+	{"*", "(ticos|swarms)", `.*usage.*(cached|cache_write|reasoning)_tokens`, "the protocol has no such counts in any answer; the log has them"},
 	{"chat", "(responses|cognipeer)", `choices\[\*\]\.finish_reason`, "that tools are called is told by the calls"},
 
 	{"responses", "*", `(response\.[a-z_]+:response\.)?(background|instructions|max_output_tokens|parallel_tool_calls|reasoning\..*|store|temperature|text\..*|tool_choice|top_logprobs|top_p|truncation|metadata\..*)`,

@@ -54,7 +54,7 @@ type Error struct {
 // Error is the text for the log.
 func (e *Error) Error() string {
 	if e.Cause != nil {
-		return e.Message + ": " + e.Cause.Error()
+		return strings.TrimSuffix(e.Message, ".") + ": " + e.Cause.Error()
 	}
 	return e.Message
 }

@@ -96,11 +96,18 @@ type Event struct {
 // Usage counts tokens. A negative count is one that the backend did not tell:
 // absent is not zero.
 type Usage struct {
-	Input, Output, Total, Cached, Reasoning int64
+	Input, Output, Total int64
+
+	// Of the input: read from the backend's cache, written to it, heard.
+	Cached, Written, AudioIn int64
+	// Of the output: thought, spoken, and of a prediction taken and not.
+	Reasoning, AudioOut, Accepted, Rejected int64
 }
 
 // NoUsage is the usage of which nothing is known.
-func NoUsage() Usage { return Usage{Input: -1, Output: -1, Total: -1, Cached: -1, Reasoning: -1} }
+func NoUsage() Usage {
+	return Usage{Input: -1, Output: -1, Total: -1, Cached: -1, Written: -1, AudioIn: -1, Reasoning: -1, AudioOut: -1, Accepted: -1, Rejected: -1}
+}
 
 // Known reports whether anything was told.
 func (u Usage) Known() bool { return u.Input >= 0 || u.Output >= 0 || u.Total >= 0 }
@@ -119,7 +126,11 @@ func (u *Usage) Merge(o Usage) {
 	for _, f := range [...]struct {
 		to   *int64
 		from int64
-	}{{&u.Input, o.Input}, {&u.Output, o.Output}, {&u.Total, o.Total}, {&u.Cached, o.Cached}, {&u.Reasoning, o.Reasoning}} {
+	}{
+		{&u.Input, o.Input}, {&u.Output, o.Output}, {&u.Total, o.Total},
+		{&u.Cached, o.Cached}, {&u.Written, o.Written}, {&u.AudioIn, o.AudioIn},
+		{&u.Reasoning, o.Reasoning}, {&u.AudioOut, o.AudioOut}, {&u.Accepted, o.Accepted}, {&u.Rejected, o.Rejected},
+	} {
 		if f.from >= 0 {
 			*f.to = f.from
 		}

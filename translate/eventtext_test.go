@@ -111,7 +111,8 @@ func eventText(e *Event) string {
 		for _, f := range []struct {
 			name string
 			n    int64
-		}{{"input", u.Input}, {"output", u.Output}, {"total", u.Total}, {"cached", u.Cached}, {"reasoning", u.Reasoning}} {
+		}{{"input", u.Input}, {"output", u.Output}, {"total", u.Total}, {"cached", u.Cached}, {"written", u.Written}, {"audio_in", u.AudioIn},
+			{"reasoning", u.Reasoning}, {"audio_out", u.AudioOut}, {"accepted", u.Accepted}, {"rejected", u.Rejected}} {
 			if f.n >= 0 {
 				a.num(f.name, f.n)
 			}
@@ -362,7 +363,8 @@ func (e *Event) setText(key, v string) error {
 		return nil
 	case EventUsage:
 		to := map[string]*int64{"input": &e.Usage.Input, "output": &e.Usage.Output, "total": &e.Usage.Total,
-			"cached": &e.Usage.Cached, "reasoning": &e.Usage.Reasoning}[key]
+			"cached": &e.Usage.Cached, "written": &e.Usage.Written, "audio_in": &e.Usage.AudioIn, "reasoning": &e.Usage.Reasoning,
+			"audio_out": &e.Usage.AudioOut, "accepted": &e.Usage.Accepted, "rejected": &e.Usage.Rejected}[key]
 		if to == nil {
 			return fmt.Errorf("usage has no %q", key)
 		}

@@ -72,7 +72,7 @@ func TestFold(t *testing.T) {
 	if got := describeFold(f); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if f.Usage != (Usage{Input: 3, Output: 4, Total: 7, Cached: -1, Reasoning: -1}) {
+	if f.Usage != told(3, 4, 7) {
 		t.Errorf("usage %+v", f.Usage)
 	}
 	if !f.Ended || f.Err != nil || f.Reason != FinishLength || f.Word != "max" {
@@ -126,18 +126,30 @@ func TestFoldCopiesDescriptions(t *testing.T) {
 	}
 }
 
+// told is a usage of which only this was told; -1 was not.
+func told(input, output, total int64) Usage {
+	u := NoUsage()
+	u.Input, u.Output, u.Total = input, output, total
+	return u
+}
+
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	u := NoUsage()
 	if u.Known() || u.Sum() != 0 {
 		t.Errorf("nothing is known: %+v", u)
 	}
-	u.Merge(Usage{Input: 3, Output: -1, Total: -1, Cached: 0, Reasoning: -1})
-	u.Merge(Usage{Input: -1, Output: 4, Total: -1, Cached: -1, Reasoning: -1})
-	if want := (Usage{Input: 3, Output: 4, Total: -1, Cached: 0, Reasoning: -1}); u != want || u.Sum() != 7 || !u.Known() {
+	first := told(3, -1, -1)
+	first.Cached, first.Written, first.AudioIn = 0, 1, 2
+	u.Merge(first)
+	second := told(-1, 4, -1)
+	second.Reasoning, second.AudioOut, second.Accepted, second.Rejected = 3, 4, 5, 6
+	u.Merge(second)
+	want := Usage{Input: 3, Output: 4, Total: -1, Cached: 0, Written: 1, AudioIn: 2, Reasoning: 3, AudioOut: 4, Accepted: 5, Rejected: 6}
+	if u != want || u.Sum() != 7 || !u.Known() {
 		t.Errorf("got %+v (sum %d), want %+v", u, u.Sum(), want)
 	}
-	u.Merge(Usage{Input: -1, Output: 0, Total: 9, Cached: -1, Reasoning: -1})
+	u.Merge(told(-1, 0, 9))
 	if u.Sum() != 9 || u.Output != 0 {
 		t.Errorf("got %+v", u)
 	}

@@ -122,12 +122,14 @@ func (p *Protocol) refuse(r *Request, a *Agent) *Error {
 	}
 	for i := range r.Turns {
 		for j := range r.Turns[i].Blocks {
-			switch b := &r.Turns[i].Blocks[j]; {
-			case !b.Essential:
-			case b.Type == BlockData:
-				return Unsupported(b.Path.In("type"), a, p.Title)
-			case b.Type == BlockImage || b.Type == BlockFile:
-				return Unsupported(b.Path, a, p.Title)
+			b := &r.Turns[i].Blocks[j]
+			if e := p.refuseBlock(b, a); e != nil {
+				return e
+			}
+			for k := range b.Parts { // of a tool's result
+				if e := p.refuseBlock(&b.Parts[k], a); e != nil {
+					return e
+				}
 			}
 		}
 	}
@@ -146,6 +148,18 @@ func (p *Protocol) refuse(r *Request, a *Agent) *Error {
 		if t := &r.ToolChoice.Tools[i]; t.Kind == ToolBuiltin {
 			return Unsupported(t.Path.In("type"), a, p.Title)
 		}
+	}
+	return nil
+}
+
+// refuseBlock is refuse for a block that the agent must understand.
+func (p *Protocol) refuseBlock(b *Block, a *Agent) *Error {
+	switch {
+	case !b.Essential:
+	case b.Type == BlockData:
+		return Unsupported(b.Path.In("type"), a, p.Title)
+	case b.Type == BlockImage || b.Type == BlockFile:
+		return Unsupported(b.Path, a, p.Title)
 	}
 	return nil
 }

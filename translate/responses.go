@@ -73,7 +73,9 @@ func (responsesFace) AppendAnswer(dst []byte, s *Setup, f *Fold) []byte {
 // AppendError implements Face.
 func (responsesFace) AppendError(dst []byte, e *Error) []byte { return appendOpenAIError(dst, e) }
 
-// AppendFailure implements Face.
+// AppendFailure implements Face. The output of its response is empty although
+// items went by: the tap of a passed-through stream remembers no text, and clients
+// that show a failed answer have it from the events, as the vendor's helpers do.
 func (responsesFace) AppendFailure(dst []byte, e *Error, t *Tap) []byte {
 	return appendRespFailure(dst, e, t)
 }

@@ -488,10 +488,10 @@ func (d *respDecoder) usage(v gjson.Result, out Sink) {
 		}
 		return -1
 	}
-	u := Usage{
-		Input: count("input_tokens"), Output: count("output_tokens"), Total: count("total_tokens"),
-		Cached: count("input_tokens_details.cached_tokens"), Reasoning: count("output_tokens_details.reasoning_tokens"),
-	}
+	u := NoUsage()
+	u.Input, u.Output, u.Total = count("input_tokens"), count("output_tokens"), count("total_tokens")
+	u.Cached, u.Written = count("input_tokens_details.cached_tokens"), count("input_tokens_details.cache_write_tokens")
+	u.Reasoning = count("output_tokens_details.reasoning_tokens")
 	if !u.Known() || d.cognipeer && u.Input <= 0 && u.Output <= 0 && u.Total <= 0 {
 		return
 	}

@@ -157,7 +157,7 @@ func (e *respEncoder) start() {
 	if echo.dialect { // the agent that answered knows its version best
 		echo.version = firstOf(e.s.version, echo.version)
 	}
-	e.object = newRespSkeleton(e.s.ID("resp_", -1), e.s.Model(), e.created, echo)
+	e.object = newRespSkeleton(e.s.ID("resp_", -1), e.s.Model(), e.created, &echo)
 	if e.quiet {
 		return
 	}
@@ -737,9 +737,10 @@ func appendRespAnswer(dst []byte, s *Setup, f *Fold) []byte {
 // appendRespFailure ends a stream that was passed through and cut: the next
 // events that the client could have got.
 func appendRespFailure(dst []byte, err *Error, t *Tap) []byte {
+	echo := respEchoOf(t.Request)
 	e := respEncoder{
 		b: dst, started: true, seq: t.Seq + 1, usage: NoUsage(),
-		object: newRespSkeleton(firstOf(t.ID, "resp_unknown"), t.Model, t.Created, respEchoOf(t.Request)),
+		object: newRespSkeleton(firstOf(t.ID, "resp_unknown"), t.Model, t.Created, &echo),
 	}
 	e.fail(err)
 	return e.b

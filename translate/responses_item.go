@@ -379,6 +379,11 @@ func (d *respDecoder) annotate(it *respItem, p *respPartState, raw []byte, out S
 	if len(raw) == 0 || raw[0] != '{' {
 		return
 	}
+	if gjson.Get(viewString(raw), "type").Str == "" { // nobody could tell what it is
+		p.annots++
+		d.s.Ledger.Note("annotations")
+		return
+	}
 	if !p.open && p.sent > 0 {
 		// Its text is over and another part's follows: there is no block left
 		// whose beginning the offsets could count from.

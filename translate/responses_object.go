@@ -35,8 +35,8 @@ type respEcho struct {
 }
 
 // newRespEcho has what the answer says where the request says nothing.
-func newRespEcho() *respEcho {
-	return &respEcho{
+func newRespEcho() respEcho {
+	return respEcho{
 		instructions: "null", maxOutputTokens: "null", maxToolCalls: "null",
 		parallelToolCalls: "true", promptCacheKey: "null", effort: "null", summary: "null",
 		safetyIdentifier: "null", serviceTier: `"default"`, temperature: "1.0", format: `{"type":"text"}`,
@@ -133,7 +133,7 @@ func (o *respEcho) read(body []byte) {
 }
 
 // respEchoOf is what the answer to a request repeats of it.
-func respEchoOf(r *Request) *respEcho {
+func respEchoOf(r *Request) respEcho {
 	o := newRespEcho()
 	if r == nil {
 		return o
@@ -209,9 +209,11 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 		raw("version", echo.version)
 	}
 	b = append(b, '}')
+	last := len(b)
+	b = respAppendJSON(b, viewBytes(echo.serviceTier))
 	return &respSkeleton{
-		head: b[:head], mid: b[head:mid], tail: b[mid:tail], rest: b[tail:rest], last: b[rest:],
-		tier: respAppendJSON(nil, viewBytes(echo.serviceTier)), zeroes: echo.dialect,
+		head: b[:head], mid: b[head:mid], tail: b[mid:tail], rest: b[tail:rest], last: b[rest:last],
+		tier: b[last:], zeroes: echo.dialect,
 	}
 }
 
@@ -286,7 +288,7 @@ func appendRespUsage(dst []byte, u Usage) []byte {
 	}
 	count(`{"input_tokens":`, u.Input)
 	count(`,"input_tokens_details":{"cached_tokens":`, u.Cached)
-	count(`,"cache_write_tokens":`, 0)
+	count(`,"cache_write_tokens":`, u.Written)
 	count(`},"output_tokens":`, u.Output)
 	count(`,"output_tokens_details":{"reasoning_tokens":`, u.Reasoning)
 	count(`},"total_tokens":`, u.Sum())

@@ -666,6 +666,9 @@ func TestResponsesTellsACutOfAPassedStream(t *testing.T) {
 	if err := checkResponsesObject(respLast(t, string(out))); err != nil {
 		t.Error(err)
 	}
+	if got := respLast(t, string(out)).Get("output").Raw; got != "[]" { // the items are in the events before it
+		t.Errorf("output %s", got)
+	}
 	if !strings.HasSuffix(tail, "\n\ndata: [DONE]\n\n") {
 		t.Errorf("no [DONE]: %s", tail)
 	}

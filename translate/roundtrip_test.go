@@ -57,7 +57,11 @@ func essenceOf(f *Fold) essence {
 			}
 			e.calls = append(e.calls, fmt.Sprintf("%s %s custom=%v %s", b.Name, b.CallID, b.Custom, firstOf(b.Text, "{}")))
 		case BlockCode, BlockTable, BlockCallout, BlockImage:
-			e.others = append(e.others, fmt.Sprintf("%s %s|%s|%s|%s|%s|%s|%q|%s|%s", b.Type, b.Text, b.Language, b.Style, b.Title, b.Headers, b.URL, b.Rows, b.Alt, b.Caption))
+			style := b.Style
+			if b.Type == BlockCallout {
+				style = firstOf(style, "info") // which the Cycls face writes out
+			}
+			e.others = append(e.others, fmt.Sprintf("%s %s|%s|%s|%s|%s|%s|%q|%s|%s", b.Type, b.Text, b.Language, style, b.Title, b.Headers, b.URL, b.Rows, b.Alt, b.Caption))
 		}
 		if e.lastCallout = ""; b.Type == BlockCallout {
 			e.lastCallout = b.Text

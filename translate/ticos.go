@@ -250,7 +250,9 @@ func ticosRefuses(r *Request, a *Agent) *Error {
 // ticosDrops notes what Ticos has no place for and the answer can do without.
 func ticosDrops(r *Request) {
 	for i := range r.Settings {
-		r.Ledger.Drop(r.Settings[i].Path)
+		if s := &r.Settings[i]; !r.idle(s) {
+			r.Ledger.Drop(s.Path)
+		}
 	}
 	oneTextLoses(r)
 }
