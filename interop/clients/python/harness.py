@@ -17,9 +17,9 @@ from pathlib import Path
 
 import httpx
 
-PROXY = os.environ["DRAGOMAN_URL"]
-REAL = os.environ["CYCLS_REAL_URL"]
-BROKEN = os.environ["CYCLS_BROKEN_URL"]
+PROXY = os.environ.get("DRAGOMAN_URL", "")
+REAL = os.environ.get("CYCLS_REAL_URL", "")
+BROKEN = os.environ.get("CYCLS_BROKEN_URL", "")
 
 _expected = json.loads((Path(__file__).parent.parent / "expected.json").read_text())
 PROMPT = _expected["prompt"]
