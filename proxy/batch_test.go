@@ -127,7 +127,8 @@ agents:
 	r.meters.write(&b)
 	for _, want := range []string{
 		`{agent="good",face="swarms",backend="chat",status="200",outcome="completed"} 2`, `{agent="bad",face="swarms",backend="responses",status="502",outcome="failed"} 1`,
-		`{agent="",face="swarms",backend="",status="404",outcome="failed"} 1`, `{agent="",face="swarms",backend="",status="400",outcome="failed"} 2`,
+		`{agent="",face="swarms",backend="",status="404",outcome="failed"} 1`, `{agent="",face="swarms",backend="",status="400",outcome="failed"} 1`,
+		`{agent="good",face="swarms",backend="chat",status="400",outcome="failed"} 1`,
 	} {
 		if !strings.Contains(b.String(), "dragoman_requests_total"+want+"\n") {
 			t.Errorf("no %s in\n%s", want, b.String())

@@ -87,6 +87,10 @@ agents:
 	f("/api/client/v1/agents", "agents.#.key", `["one","two"]`)
 	f("/api/client/v1/agents/one", "agent.description", `"The first"`)
 	f("/v1/models/available", "models", `["one","two"]`)
+	f("/v1/models/available", "[success,count]", `[true,2]`)
+	f("/agents/two/v1/models/available", "[success,count,models]", `[true,1,["two"]]`)
+	f("/health", "@this", `{"status":"ok"}`)
+	f("/agents/one/health", "@this", `{"status":"ok"}`)
 	f("/config", "name", `"one"`)
 	f("/agents/two/config", "name", `"two"`)
 	for _, path := range []string{"/v1/models/nobody", "/api/client/v1/agents/nobody", "/agents/nobody/config"} {

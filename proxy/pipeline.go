@@ -508,7 +508,7 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
 	}
-	if c.req != nil && c.req.Ledger.Len() > 0 {
+	if len(c.log.dropped) > 0 { // a request that no agent could be asked lost nothing
 		h.Set("Dragoman-Dropped", headerText(c.req.Ledger.Header()))
 	}
 	ctx.Response.SetBody(c.face.AppendError(nil, e))

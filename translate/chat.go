@@ -26,8 +26,9 @@ var chatProtocol = Protocol{
 		Logprobs:     Blocks(BlockText, BlockRefusal),
 		OneReasoning: true,
 	},
-	AsksStream: StreamAsAsked,
-	TakesMarks: true,
+	AsksStream:  StreamAsAsked,
+	TakesMarks:  true,
+	CitesBeside: true,
 	Options: []Option{
 		{Name: "openai", Values: []string{"true", "false"}, Default: "false",
 			Doc: "The backend is OpenAI's own: developer messages stay developer, the limit is max_completion_tokens, and detail: original and " +

@@ -291,7 +291,7 @@ func (c *chatAsk) dropMarks(b *Block) {
 		c.r.Ledger.Drop(b.Path.In("prompt_cache_breakpoint"))
 	}
 	if len(b.Annotations) > 0 {
-		c.r.Ledger.Drop(b.Path.In("annotations"))
+		c.r.Ledger.Drop(c.r.annotationsAt(b))
 	}
 	if b.Logprobs != "" {
 		c.r.Ledger.Drop(b.Path.In("logprobs"))

@@ -636,5 +636,8 @@ func completionError(doc []byte, answers, named bool) *Error {
 	if err.Kind == KindInvalid {
 		err.Param = clone(cleanMessage(param))
 	}
+	if m := r.Get("choices.0.message"); m.Get("content").String() != "" || m.Get("tool_calls.0").Exists() {
+		err.NoRetry = true // whatever it invites to, there are words
+	}
 	return err
 }

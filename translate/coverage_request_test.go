@@ -82,6 +82,7 @@ var fullRequests = map[string][]Inbound{
  {"role":"user","name":"ann","content":[{"type":"text","text":"Look."},{"type":"image_url","image_url":{"url":"https://example.com/a.png","detail":"high"}},
   {"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,JVBERi0xLjQ="}},{"type":"input_audio","input_audio":{"data":"UklGRgAAAAA=","format":"wav"}}]},
  {"role":"assistant","content":"I see.","refusal":"Not that.","reasoning_content":"A picture.",
+  "annotations":[{"type":"url_citation","url_citation":{"url":"https://example.com","title":"Example","start_index":0,"end_index":5}}],
   "tool_calls":[{"id":"call_1","type":"function","function":{"name":"get_weather","arguments":"{}"}}]},
  {"role":"tool","tool_call_id":"call_1","content":"sunny"},
  {"role":"user","content":"Go on."}],

@@ -60,7 +60,10 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 		return nil, Invalid(At("messages"), "'messages' must be an array.")
 	}
 	if d.messages(messages); d.err != nil {
-		return nil, d.err
+		if !in.Lazy {
+			return nil, d.err
+		}
+		r.blame(d.err) // the server reads whatever messages hold
 	}
 	if query, err := url.ParseQuery(in.Query); err == nil || query != nil {
 		if id := query.Get("id"); id != "" { // .127 and newer
@@ -675,7 +678,7 @@ func (w *cyclsMessages) address(b *Block, typ string) *Error {
 // and its own later versions store both.
 func (cyclsCodec) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
-	if a.SystemPrompt != "" && !r.hasSystem() {
+	if a.SystemPrompt != "" && !hasSystemMessage(s.get("messages")) {
 		s.prepend("messages", `{"role":"system","content":`+quote(a.SystemPrompt)+`}`)
 	}
 	if cyclsEraOf(a) != eraTyped {

@@ -106,7 +106,7 @@ func (f *foldedText) turn(dst []byte, r *Request, t *Turn) []byte {
 			}
 			said, prev = true, b.Type
 			if len(b.Annotations) > 0 {
-				r.Ledger.Drop(r.annotationsAt(t, b))
+				r.Ledger.Drop(r.annotationsAt(b))
 			}
 			dst = RenderBlock(dst, b)
 		}

@@ -38,7 +38,7 @@ func (r *Request) dropMarks() {
 
 func (r *Request) dropBlockMarks(t *Turn, b *Block) {
 	if len(b.Annotations) > 0 {
-		r.Ledger.Drop(r.annotationsAt(t, b))
+		r.Ledger.Drop(r.annotationsAt(b))
 	}
 	r.dropOpaque(b)
 	r.dropOutputMarks(t, b)
@@ -50,11 +50,10 @@ func (r *Request) dropBlockMarks(t *Turn, b *Block) {
 	}
 }
 
-// annotationsAt is the path of a text's annotations: a Chat message has them beside
-// its content.
-func (r *Request) annotationsAt(t *Turn, b *Block) Path {
-	if r.Face == &chatProtocol || r.Face == &ticosProtocol {
-		return t.Path.In("annotations")
+// annotationsAt is the path of a text's annotations in the client's protocol.
+func (r *Request) annotationsAt(b *Block) Path {
+	if r.Face != nil && r.Face.CitesBeside {
+		return AtIndex(b.Path.Base, b.Path.I).In("annotations")
 	}
 	return b.Path.In("annotations")
 }

@@ -64,6 +64,9 @@ type Protocol struct {
 	// item's status, breakpoints of a prompt cache. For all others Encode notes
 	// them in the ledger.
 	TakesMarks bool
+	// CitesBeside says that its messages have their citations beside the content,
+	// as a Chat message does, and not in the part that they belong to.
+	CitesBeside bool
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option

@@ -376,8 +376,8 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 			status = s
 		}
 	}
-	if failure := response.Get("error"); status == "failed" || respTellsError(failure) {
-		d.failed(failure, out)
+	if status == "failed" || respTellsError(response.Get("error")) {
+		d.failed(response, out)
 		return
 	}
 	if d.err != nil { // an error is not undone by an end that looks well
@@ -466,7 +466,10 @@ func respTellsError(v gjson.Result) bool {
 	return v.IsObject() && strings.TrimSpace(v.Raw[1:len(v.Raw)-1]) != "" || v.Type == gjson.String && v.Str != ""
 }
 
-func (d *respDecoder) failed(e gjson.Result, out Sink) {
+// failed tells the error of a response. One that holds output has run, so that
+// even an error that invites to try again does not.
+func (d *respDecoder) failed(response gjson.Result, out Sink) {
+	e := response.Get("error")
 	code, message := scalar(e.Get("code")), respText(e.Get("message"))
 	if e.Type == gjson.String {
 		message = e.String()
@@ -475,7 +478,9 @@ func (d *respDecoder) failed(e gjson.Result, out Sink) {
 		d.fail(d.err, out)
 		return
 	}
-	d.fail(InBand(respErrorStatus(code), code, message), out)
+	err := InBand(respErrorStatus(code), code, message)
+	err.NoRetry = err.NoRetry || len(respArray(response.Get("output"))) > 0
+	d.fail(err, out)
 }
 
 func (d *respDecoder) usage(v gjson.Result, out Sink) {
@@ -512,10 +517,9 @@ func (d *respDecoder) JSON(body []byte, out Sink) {
 		return
 	}
 	status := respText(doc.Get("status"))
-	failure := doc.Get("error")
 	switch {
-	case respTellsError(failure) || status == "failed":
-		d.failed(failure, out)
+	case respTellsError(doc.Get("error")) || status == "failed":
+		d.failed(doc, out)
 	case status == "in_progress" || status == "queued":
 		err := InBand(0, "", "The agent's answer is not finished: its status is "+status+".")
 		err.Cause = errNotDone

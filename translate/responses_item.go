@@ -563,6 +563,9 @@ func (d *respDecoder) native(it *respItem, item gjson.Result, status EndStatus, 
 	}
 	d.begin(out)
 	d.tellWhole(it, b, 0, text, status, out)
+	if result, failed := respRanResult(item); b.Ran && !own && result != "" {
+		d.tellWhole(it, Block{Type: BlockToolResult, Ran: true, Name: b.Name, CallID: b.CallID, IsError: failed}, 2, result, status, out)
+	}
 	if kind == "image_generation_call" && !own {
 		if result := respText(item.Get("result")); result != "" {
 			format := firstOf(respText(item.Get("output_format")), "png")
@@ -570,6 +573,23 @@ func (d *respDecoder) native(it *respItem, item gjson.Result, status EndStatus, 
 				Alt: respText(item.Get("revised_prompt"))}, 1, "", status, out)
 		}
 	}
+}
+
+// respRanResult is what a call that the server ran itself came to.
+func respRanResult(item gjson.Result) (text string, failed bool) {
+	for _, key := range [...]string{"error", "output", "results", "outputs"} {
+		switch v := item.Get(key); {
+		case v.Type == gjson.Null, v.IsArray() && len(v.Array()) == 0:
+		case v.Type == gjson.String:
+			text = v.String()
+		default:
+			text = v.Raw
+		}
+		if text != "" {
+			return text, key == "error"
+		}
+	}
+	return "", false
 }
 
 // tellWhole tells a block that is whole.

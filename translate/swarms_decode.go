@@ -470,7 +470,11 @@ func (d *swarmsDecoder) failed(data []byte, out Sink) {
 	if n, ok := swarmsInt(gjson.Get(viewString(data), "error.status_code")); ok && n >= 400 && n < 600 {
 		status = int(n)
 	}
-	d.fail(InBand(status, body.Code, message), out)
+	err := InBand(status, body.Code, message)
+	if ran := gjson.Get(viewString(data), "outputs"); ran.Exists() && !swarmsAbsent(ran) && !swarmsEmpty(ran) {
+		err.NoRetry = true // whatever it invites to, there are words
+	}
+	d.fail(err, out)
 }
 
 // swarmsIsFault reports whether the member error tells one.

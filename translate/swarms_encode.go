@@ -170,7 +170,11 @@ func (c *swarmsEncoder) toolCall(dst []byte, e *Event) []byte {
 		return dst
 	}
 	dst = append(dst, "event: tool_calls\ndata: {\"tool_calls\": [{\"function\": {\"arguments\": "...)
-	dst = jsonx.AppendString(dst, c.args)
+	args := c.args
+	if len(args) == 0 {
+		args = noArguments
+	}
+	dst = jsonx.AppendString(dst, args)
 	dst = append(append(dst, `, "name": `...), c.name...)
 	dst = append(append(dst, `}, "id": `...), c.id...)
 	dst = append(dst, `, "type": "function"}]`...)
@@ -333,7 +337,7 @@ func (w *swarmsOutputs) call(b *Block) {
 		w.open('[')
 	}
 	w.dst = append(w.dst, `{"function":{"arguments":`...)
-	w.dst = jsonx.AppendStringS(w.dst, b.Text)
+	w.dst = jsonx.AppendStringS(w.dst, firstOf(b.Text, "{}"))
 	w.dst = append(w.dst, `,"name":`...)
 	w.dst = jsonx.AppendStringS(w.dst, b.Name)
 	w.dst = append(w.dst, `},"id":`...)

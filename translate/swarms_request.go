@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,20 +47,9 @@ func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 		}
 		return err == nil
 	})
+	var settings func() *Error
 	if err == nil {
-		err = decodeSwarmsConfig(r, config)
-	}
-	if err == nil {
-		err = decodeSwarmsHistory(r, history)
-	}
-	if err == nil {
-		err = decodeSwarmsTask(r, task)
-	}
-	if err == nil {
-		err = decodeSwarmsImages(r, img, imgs)
-	}
-	if err == nil {
-		err = decodeSwarmsToolNames(r, tools)
+		settings, err = decodeSwarmsConfig(r, config)
 	}
 	if err != nil {
 		return nil, err
@@ -73,29 +63,49 @@ func (swarmsFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 			}
 		}
 	}
-	for i := range r.Turns {
-		if r.Turns[i].Role != RoleSystem {
-			return r, nil
+	r.later = func() *Error {
+		err := settings()
+		if err == nil {
+			err = decodeSwarmsHistory(r, history)
 		}
+		if err == nil {
+			err = decodeSwarmsTask(r, task)
+		}
+		if err == nil {
+			err = decodeSwarmsImages(r, img, imgs)
+		}
+		if err == nil {
+			err = decodeSwarmsToolNames(r, tools)
+		}
+		if err == nil && !slices.ContainsFunc(r.Turns, func(t Turn) bool { return t.Role != RoleSystem }) {
+			err = Invalid(At("task"), "'task' is required when there is no history.")
+		}
+		return err
 	}
-	return nil, Invalid(At("task"), "'task' is required when there is no history.")
+	if in.Lazy {
+		return r, nil
+	}
+	if err = r.Complete(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // swarmsStreaming are the places of a request that ask for a stream.
 var swarmsStreaming = [...]string{"stream", "agent_config.streaming_on"}
 
-// decodeSwarmsConfig reads agent_config.
-func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
+// decodeSwarmsConfig reads what agent_config says of the agent, and leaves how it
+// is to be run to settings.
+func decodeSwarmsConfig(r *Request, config gjson.Result) (settings func() *Error, err *Error) {
 	at := At("agent_config")
 	if swarmsAbsent(config) {
-		return Invalid(at, "'agent_config' is required.")
+		return nil, Invalid(at, "'agent_config' is required.")
 	}
 	if !config.IsObject() {
-		return Invalid(at, "'agent_config' must be an object.")
+		return nil, Invalid(at, "'agent_config' must be an object.")
 	}
 	var args, tools, oldTools gjson.Result
 	var system string
-	var err *Error
 	config.ForEach(func(k, v gjson.Result) bool {
 		if v.Type == gjson.Null {
 			return true
@@ -137,7 +147,7 @@ func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
 		return err == nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Agent == "" && r.Model != "" {
 		r.Agent, r.AgentPath = r.Model, at.Sub("model_name", -1)
@@ -146,7 +156,12 @@ func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
 		p := at.Sub("system_prompt", -1)
 		r.Turns = append(r.Turns, Turn{Role: RoleSystem, Path: p, Blocks: []Block{{Type: BlockText, Text: system, Path: p}}})
 	}
-	if err = decodeSwarmsArgs(r, args); err != nil {
+	return func() *Error { return decodeSwarmsSettings(r, config, args, tools, oldTools) }, nil
+}
+
+func decodeSwarmsSettings(r *Request, config, args, tools, oldTools gjson.Result) *Error {
+	at := At("agent_config")
+	if err := decodeSwarmsArgs(r, args); err != nil {
 		return err
 	}
 	for _, p := range [...]swarmsParam{
@@ -155,7 +170,7 @@ func decodeSwarmsConfig(r *Request, config gjson.Result) *Error {
 		{"reasoning_effort", ParamReasoningEffort, swarmsText},
 		{"max_loops", ParamMaxLoops, swarmsLoops},
 	} {
-		if err = p.decode(r, config, at.Sub(p.key, -1)); err != nil {
+		if err := p.decode(r, config, at.Sub(p.key, -1)); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,8 @@ var ticosProtocol = Protocol{
 		Overlap:      true,
 		OneReasoning: true,
 	},
-	AsksStream: StreamNever,
+	AsksStream:  StreamNever,
+	CitesBeside: true,
 	Options: []Option{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "Ticos takes a single input: the conversation and the system prompt are folded into its text, or refused with a 400."},
