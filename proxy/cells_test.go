@@ -272,8 +272,8 @@ func TestBackendStatus(t *testing.T) {
 				if (got.header.Get("X-Should-Retry") == "false") != c.noRetry {
 					t.Errorf("backend %d: x-should-retry %q", c.backend, got.header.Get("X-Should-Retry"))
 				}
-				if got.header.Get("Retry-After") != "7" {
-					t.Errorf("backend %d: retry-after %q", c.backend, got.header.Get("Retry-After"))
+				if s, ms := got.header.Get("Retry-After"), got.header.Get("Retry-After-Ms"); s != "7" || ms != "7000" { // official clients read the latter first
+					t.Errorf("backend %d: retry-after %q, retry-after-ms %q", c.backend, s, ms)
 				}
 				if !strings.Contains(m, "7 s") {
 					t.Errorf("backend %d: the wait is not in the message %q", c.backend, m)

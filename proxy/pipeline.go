@@ -461,8 +461,14 @@ func (c *call) strict(ctx *fasthttp.RequestCtx) *translate.Error {
 		Message: fmt.Sprintf("Agent %q (protocol %s) cannot be given: %s.", c.agent.conf.Name, c.agent.conf.Protocol, strings.Join(names, ", "))}
 }
 
+// asksStrict reports whether the client wants strict mode. Whoever writes "yes"
+// wants it too: only what says no is taken for a no.
 func asksStrict(ctx *fasthttp.RequestCtx) bool {
-	return strings.EqualFold(string(ctx.Request.Header.Peek("Dragoman-Strict")), "true")
+	switch strings.ToLower(string(ctx.Request.Header.Peek("Dragoman-Strict"))) {
+	case "", "false", "0", "no", "off":
+		return false
+	}
+	return true
 }
 
 func shuttingDown() *translate.Error {

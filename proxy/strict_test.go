@@ -24,6 +24,7 @@ func TestStrictIsAskedForInThreePlaces(t *testing.T) {
 		{"nowhere", agentYAML("cycls", back.addr), "", false},
 		{"the request says no", agentYAML("cycls", back.addr), "Dragoman-Strict: false\r\n", false},
 		{"the request", agentYAML("cycls", back.addr), "Dragoman-Strict: TRUE\r\n", true},
+		{"the request in another word", agentYAML("cycls", back.addr), "Dragoman-Strict: 1\r\n", true},
 		{"the agent", agentYAML("cycls", back.addr, "strict: true"), "", true},
 		{"all agents", agentYAML("cycls", back.addr) + "translate: {strict: true}\n", "", true},
 		{"the request cannot take it back", agentYAML("cycls", back.addr, "strict: true"), "Dragoman-Strict: false\r\n", true},
