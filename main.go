@@ -23,27 +23,9 @@ import (
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
-const usage = `Usage:
-  dragoman [serve] [-config config.yaml] [-listen address]
-  dragoman serve -agent name=protocol+url [-agent ...] [-listen address]
-  dragoman check [-config config.yaml]
-  dragoman version
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-serve    answers clients until it gets SIGTERM or SIGINT; with -agent it needs no file
-check    prints every problem of the configuration; exit status 1 if it cannot be used
-version  prints the version
-
-Protocols: `
-
-// Exit codes.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
-
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	command := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -54,12 +36,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	flags := flag.NewFlagSet("dragoman "+command, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	path := flags.String("config", "config.yaml", "")
-	var listen string
+	var path, listen, auth, name string
+	var hash bool
 	var agents []string
-	if command == "serve" {
+	switch command {
+	case "key":
+		flags.StringVar(&name, "name", "caller", "")
+		flags.BoolVar(&hash, "hash", false, "")
+	case "serve":
 		flags.StringVar(&listen, "listen", "", "")
+		flags.StringVar(&auth, "auth", "", "")
 		flags.Func("agent", "", func(s string) error { agents = append(agents, s); return nil })
+		fallthrough
+	default:
+		flags.StringVar(&path, "config", "config.yaml", "")
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp) || command == "help":
@@ -67,13 +57,24 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		return fail("%v", err)
+	case flags.NArg() > 0 && command == "key":
+		return fail("a key is read from standard input, with -hash: the command line is for everybody to see")
 	case flags.NArg() > 0:
 		return fail("unexpected %q", flags.Arg(0))
+	}
+	ended := func(err error) int {
+		if err != nil {
+			fmt.Fprintln(stderr, "dragoman:", err)
+			return exitFailed
+		}
+		return 0
 	}
 	switch command {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return 0
+	case "key":
+		return ended(keyCommand(name, hash, stdin, stdout, stderr))
 	case "serve", "check":
 	default:
 		return fail("unknown command %q", command)
@@ -87,11 +88,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case len(agents) > 0 && written["config"]:
 		return fail("-agent and -config exclude each other")
+	case written["auth"] && len(agents) == 0:
+		return fail("-auth goes with -agent: a file has auth.mode")
 	case len(agents) > 0:
-		conf, problems = config.Sidecar(agents, listen, options)
+		conf, problems = config.Sidecar(agents, listen, auth, options)
 	default:
 		options.Listen = listen
-		conf, problems = config.Load(*path, options)
+		conf, problems = config.Load(path, options)
 	}
 	for _, p := range problems {
 		fmt.Fprintln(stderr, p)
@@ -100,18 +103,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	if command == "check" {
-		fmt.Fprintf(stdout, "%s: %d agents, listening on %s\n", *path, len(conf.Agents), conf.Server.Listen)
+		report(stdout, path, conf)
 		return 0
 	}
 	log, err := logging.New(conf.Log.Level, conf.Log.Format, stderr)
 	if err == nil {
 		err = serve(conf, log)
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, "dragoman:", err)
-		return exitFailed
-	}
-	return 0
+	return ended(err)
 }
 
 // serve runs the proxy until a signal ends it; a second one ends it at once.
@@ -131,7 +130,7 @@ func serve(conf *config.Config, log *zap.Logger) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()
-	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.String("admin", conf.Admin.Listen), zap.Int("agents", len(conf.Agents)), zap.String("version", version()))
+	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.String("admin", conf.Admin.Listen), zap.Int("agents", len(conf.Agents)), zap.String("auth", conf.Auth.Mode), zap.String("version", version()))
 	select {
 	case err := <-done:
 		return err

@@ -58,12 +58,13 @@ func TestCommandLine(t *testing.T) {
 		}
 		return path
 	}
-	good := write("good.yaml", "agents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	good := write("good.yaml", "auth: {mode: none}\nagents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
 	bad := write("bad.yaml", "server:\n  lisen: 127.0.0.1:1\nagents:\n  - {name: a, protocol: chta, url: ftp://x}\n")
+	in := ""
 	f := func(code int, out, errs string, args ...string) {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
-		if got := run(args, &stdout, &stderr); got != code {
+		if got := run(args, strings.NewReader(in), &stdout, &stderr); got != code {
 			t.Errorf("%q: exit %d, want %d (%s%s)", args, got, code, &stdout, &stderr)
 		}
 		for w := range strings.SplitSeq(out, "|") {
@@ -83,7 +84,25 @@ func TestCommandLine(t *testing.T) {
 	f(1, "", "no-such.yaml", "check", "-config", filepath.Join(dir, "no-such.yaml"))
 	f(1, "", "bad.yaml:2", "-config", bad)
 	f(1, "", "agents[0]", "serve", "-agent", "support=cycls")
-	f(1, "", "-listen", "-config", good, "-listen", "0.0.0.0:1")
+	f(1, "", "-listen: is open to other hosts", "-config", good, "-listen", "0.0.0.0:1")
+	f(0, "open: auth.mode is none, so every process of this host may call every agent", "", "check", "-config", good)
+	open := write("open.yaml", "server: {listen: \":1\"}\nauth: {mode: none, allow_unauthenticated: true}\nagents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	f(0, "listening on :1|open: auth.mode is none, so everybody who reaches it may call every agent", "", "check", "-config", open)
+	socket := write("socket.yaml", "server: {listen: \"unix:/run/d.sock\"}\nauth: {mode: none}\nagents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	f(0, "open: auth.mode is none, so everybody whom the mode of the socket admits may call", "", "check", "-config", socket)
+	keyless := write("keyless.yaml", "agents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
+	f(1, "", "keyless.yaml:1: auth: holds no key, so nobody could call: run `dragoman key`", "-config", keyless)
+	f(1, "", "no key is set, so nobody could call|DRAGOMAN_KEYS|-auth none", "serve", "-agent", "a=chat+demo:chat")
+	f(1, "", "server.listen: is open to other hosts while -auth none", "serve", "-agent", "a=chat+demo:chat", "-auth", "none", "-listen", ":1")
+	f(1, "", "auth.mode: wants one of keys, none", "serve", "-agent", "a=chat+demo:chat", "-auth", "off")
+	f(2, "", "-auth goes with -agent|Usage", "serve", "-config", good, "-auth", "none")
+	f(2, "", "nobody|Usage", "key", "-nobody")
+	f(2, "", "a key is read from standard input|Usage", "key", "hunter2-hunter2-hunter2")
+	f(1, "", "-name holds a |", "key", "-name", "a|b")
+	f(1, "", "-name is empty", "key", "-name", "")
+	in = "hunter2\n"
+	f(1, "", "the key on standard input is shorter than 20 bytes", "key", "-hash")
+	in = ""
 	f(2, "", `unknown command "sreve"|Usage`, "sreve")
 	f(2, "", "unexpected|Usage", "serve", "extra")
 	f(2, "", "nonsense|Usage", "serve", "-nonsense")
@@ -96,7 +115,7 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	clash := write("clash.yaml", "server: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \""+taken.Addr().String()+
+	clash := write("clash.yaml", "auth: {mode: none}\nserver: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \""+taken.Addr().String()+
 		"\"}\nagents: [{name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m}]\n")
 	f(1, "", "dragoman: admin.listen: |in use|an address of its own", "-config", clash)
 }
@@ -106,7 +125,7 @@ func TestCommandLine(t *testing.T) {
 func TestServeAndStop(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "d.sock")
-	cmd := exec.Command(os.Args[0], "serve", "-agent", "it=chat+demo:chat", "-listen", "unix:"+socket) // #nosec G204 -- this test itself
+	cmd := exec.Command(os.Args[0], "serve", "-agent", "it=chat+demo:chat", "-auth", "none", "-listen", "unix:"+socket) // #nosec G204 -- this test itself
 	admin := filepath.Join(filepath.Dir(socket), "a.sock")
 	cmd.Env = append(os.Environ(), "DRAGOMAN_TEST_MAIN=1", "DRAGOMAN_ADMIN_LISTEN=unix:"+admin)
 	var stderr bytes.Buffer

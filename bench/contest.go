@@ -127,6 +127,7 @@ func (h *house) dragoman(binary, name, backend string, access bool) (*process, e
 	}
 	conf := fmt.Sprintf(`server: {listen: %s}
 admin: {listen: ""}
+auth: {mode: none}
 log: {level: %s, access: %t}
 agents:
   - name: chat

@@ -1,11 +1,6 @@
 package config
 
-import (
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
-)
+import "strings"
 
 // adminVariable sets admin.listen for a sidecar, which has no file.
 const adminVariable = "DRAGOMAN_ADMIN_LISTEN"
@@ -52,26 +47,8 @@ func parseAdminListen(text string) (listen, problem string) {
 	if text == "" {
 		return "", ""
 	}
-	if path, ok := strings.CutPrefix(text, "unix:"); ok {
-		return text, checkSocket(path)
+	if listen, problem = parseListen(text); strings.HasPrefix(problem, "wants address") {
+		problem = want
 	}
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return "", want
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return "", "wants a port from 0 to 65535, such as 127.0.0.1:8081"
-	}
-	if strings.EqualFold(host, "localhost") {
-		host = "127.0.0.1"
-	}
-	if host == "" {
-		return ":" + strconv.FormatUint(n, 10), ""
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return "", want
-	}
-	return netip.AddrPortFrom(addr, uint16(n)).String(), ""
+	return listen, strings.Replace(problem, ":8080", ":8081", 1)
 }

@@ -30,7 +30,8 @@ type Agent struct {
 	// empty, which means the client's own word. Set it when clients use the agent's name as their model.
 	Model string
 
-	// Credential is how Dragoman identifies itself to the backend. Default: none. A client's own credential never goes on.
+	// Credential is how Dragoman identifies itself to the backend. Default: none. A client's own
+	// credential never goes on, unless this says forward.
 	Credential Credential
 
 	// Headers are added to every request to the backend, in this order. Default: none. Headers that belong to the
@@ -61,6 +62,10 @@ type Agent struct {
 
 	// Strict is [Translate].Strict for this agent alone. Default: false. Strict is in force when either is true.
 	Strict bool
+
+	// Limits are how often all clients together may call this agent; beyond them the answer is 429. Default: none. See
+	// [Limits].
+	Limits Limits
 
 	// Defaults are filled in where the client was silent. See [Defaults].
 	Defaults Defaults

@@ -86,7 +86,7 @@ func (l *agentList) read(v value) {
 		"health":           nil,
 		"retry":            nil,
 		"read_ahead":       nil,
-		"limits":           nil,
+		"limits":           a.Limits.read,
 		"fallback":         nil,
 	})
 	if w == nil {
@@ -213,11 +213,11 @@ func (a *Agent) checkTLS(v value, written map[string]value) {
 }
 
 func (a *Agent) checkCredential(v, headers value) {
-	if a.Credential.IsZero() {
+	if a.Credential.IsZero() && !a.Credential.Forward {
 		return
 	}
 	for _, h := range a.Headers {
-		if strings.EqualFold(h.Name, a.Credential.Header) {
+		if a.Credential.Header != "" && strings.EqualFold(h.Name, a.Credential.Header) {
 			headers.problem("sets the header of the credential: leave one out")
 		}
 	}
@@ -365,4 +365,16 @@ func (l *agentList) warn() {
 			l.models[i].warn("model is not set: a client that calls the agent by its name has the backend asked for a model of that name")
 		}
 	}
+}
+
+// known is the names of all agents; nil where some are not known.
+func (l *agentList) known() []string {
+	if l == nil || l.broken {
+		return nil
+	}
+	names := make([]string, len(l.agents))
+	for i := range l.agents {
+		names[i] = l.agents[i].Name
+	}
+	return names
 }

@@ -54,7 +54,7 @@ func golden(t *testing.T, kind string, check func(*testing.T, string, *Config, [
 		check(t, name, c, problems)
 		fmt.Fprintf(&got, "== %s\n", name)
 		for i, p := range problems {
-			if p.Line < 1 || i > 0 && p.Line < problems[i-1].Line {
+			if p.Line < 1 || i > 0 && p.File == problems[i-1].File && p.Line < problems[i-1].Line {
 				t.Errorf("%s: no line, or out of order: %v", name, p)
 			}
 			if s := p.String(); strings.Contains(s, "hunter2") || strings.Contains(s, testToken) {

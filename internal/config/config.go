@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // maxLookup is the longest word that [Config.Lookup] looks at.
@@ -28,6 +30,17 @@ type Config struct {
 
 	// Translate holds what applies to the translation for every agent. See [Translate].
 	Translate Translate
+
+	// Auth says who may call. Default: nobody, so that it must be written. See [Auth].
+	Auth Auth
+
+	// Limits say how often callers may call. Default: as often as they want. See [RateLimits].
+	Limits RateLimits
+
+	// Redis is the server that replicas share counts in. Default: none. See [Redis].
+	Redis Redis
+
+	keys *keyReader
 }
 
 // Log says what is logged and how.
@@ -58,6 +71,9 @@ func Default() Config {
 		Server: DefaultServer(),
 		Admin:  DefaultAdmin(),
 		Log:    Log{Level: "info", Format: "json", Access: true},
+		Auth:   DefaultAuth(),
+		Limits: DefaultRateLimits(),
+		Redis:  DefaultRedis(),
 	}
 }
 
@@ -65,23 +81,31 @@ func Default() Config {
 // with the most characters besides its stars; of equals the first in the file. A word of more than a kilobyte means
 // nothing, so that what a client sends cannot make matching slow.
 func (c *Config) Lookup(word string) *Agent {
+	return c.LookupWhere(word, func(*Agent) bool { return true })
+}
+
+// LookupWhere is Lookup among the agents for which exists is true, as if there were no others.
+func (c *Config) LookupWhere(word string, exists func(*Agent) bool) *Agent {
 	if len(word) > maxLookup {
 		return nil
 	}
 	for i := range c.Agents {
-		if c.Agents[i].Name == word {
+		if c.Agents[i].Name == word && exists(&c.Agents[i]) {
 			return &c.Agents[i]
 		}
 	}
 	best, weight := -1, -1
 	for i := range c.Agents {
 		for _, alias := range c.Agents[i].Aliases {
-			if alias == word {
+			exact := alias == word
+			w := patternWeight(alias)
+			if !exact && (w <= weight || !Match(alias, word)) || !exists(&c.Agents[i]) {
+				continue
+			}
+			if exact {
 				return &c.Agents[i]
 			}
-			if w := patternWeight(alias); w > weight && Match(alias, word) {
-				best, weight = i, w
-			}
+			best, weight = i, w
 		}
 	}
 	if best < 0 {
@@ -106,8 +130,10 @@ func (c *Config) Default() *Agent {
 // read takes the whole file over the defaults.
 func (c *Config) read(v value) {
 	var listed *agentList
+	var server, limits, redis map[string]value
+	auth := authRead{at: v.child("auth", v.node)}
 	written := v.mapping(fields{
-		"server":        c.Server.read,
+		"server":        func(v value) { server = c.Server.read(v) },
 		"admin":         c.Admin.read,
 		"log":           c.Log.read,
 		"agents":        func(v value) { listed = readAgents(v) },
@@ -115,14 +141,45 @@ func (c *Config) read(v value) {
 		"translate": func(v value) {
 			v.mapping(fields{"strict": boolean(&c.Translate.Strict)})
 		},
-		"auth":   nil,
-		"limits": nil,
+		"auth":   func(v value) { c.Auth.read(v, &auth) },
+		"limits": func(v value) { limits = c.Limits.read(v) },
 		"state":  nil,
-		"redis":  nil,
+		"redis":  func(v value) { redis = c.Redis.read(v) },
 	})
 	if written == nil {
 		return
 	}
+	c.readAgents(v, written, listed)
+	listen, ok := server["listen"]
+	if !ok {
+		listen = v.child("server", v.node).child("listen", v.node)
+	}
+	if v.d.opts.Listen != "" {
+		listen = c.moveListener(v.d)
+	}
+	if v.d.literal {
+		before := v.d.count[Error]
+		auth.keys = readVariable(v.d)
+		auth.broken = auth.broken || v.d.count[Error] > before
+	}
+	c.checkAuth(&auth, listen, listed.known())
+	c.checkLimits(limits, written["redis"], redis)
+}
+
+// moveListener takes the listener of the command line, and returns where it is written.
+func (c *Config) moveListener(d *decoder) value {
+	at := value{d: d, node: &yaml.Node{Kind: yaml.ScalarNode}, path: "-listen"}
+	listen, problem := parseListen(d.opts.Listen)
+	if problem != "" {
+		at.problem("%s", problem)
+	} else {
+		c.Server.Listen = listen
+	}
+	return at
+}
+
+// readAgents takes the agents, once everything else is read.
+func (c *Config) readAgents(v value, written map[string]value, listed *agentList) {
 	if listed == nil {
 		if _, ok := written["agents"]; !ok {
 			v.d.add(Error, v.node.Line, "agents", "is required: write at least one agent with its name, protocol and url")

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"crypto/sha256"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,7 +25,7 @@ func parse(t *testing.T, text string) *Config {
 	return c
 }
 
-const minimal = "agents:\n  - name: support\n    protocol: cycls\n    url: http://127.0.0.1:8000\n"
+const minimal = "auth: {mode: none}\nagents:\n  - name: support\n    protocol: cycls\n    url: http://127.0.0.1:8000\n"
 
 // TestDefaultsAreTheDocumentedOnes reads the least that works and looks at every value that is not written.
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
@@ -68,6 +70,26 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		{"agents[0].strict", a.Strict, false},
 		{"agents[0].defaults", a.Defaults, Defaults{}},
 		{"agents[0].options", a.Options, map[string]string(nil)},
+		{"agents[0].limits", a.Limits, Limits{}},
+		{"server.tls", c.Server.TLS, ServerTLS{}},
+		{"server.trusted_proxies", c.Server.TrustedProxies, []netip.Prefix(nil)},
+		{"auth.mode", Default().Auth.Mode, "keys"},
+		{"auth.allow_unauthenticated", c.Auth.AllowUnauthenticated, false},
+		{"auth.keys", c.Auth.Keys, []Key(nil)},
+		{"auth.keys_file", c.Auth.KeysFile, ""},
+		{"auth.jwt", c.Auth.JWT, (*JWT)(nil)},
+		{"auth.jwt.algorithms", DefaultJWT().Algorithms, []string{"RS256", "ES256"}},
+		{"auth.jwt.principal_claim", DefaultJWT().PrincipalClaim, "sub"},
+		{"auth.jwt.agents_claim", DefaultJWT().AgentsClaim, ""},
+		{"auth.jwt.leeway", DefaultJWT().Leeway, 30 * time.Second},
+		{"limits.store", c.Limits.Store, "memory"},
+		{"limits.on_error", c.Limits.OnError, "local"},
+		{"limits.replicas", c.Limits.Replicas, 1},
+		{"limits.default", c.Limits.Default, Limits{}},
+		{"limits.global", c.Limits.Global, Limits{}},
+		{"limits.queue", c.Limits.Queue, Queue{Length: 64, Wait: 2 * time.Second}},
+		{"redis.url", c.Redis.URL.IsZero(), true},
+		{"redis.timeout", c.Redis.Timeout, 50 * time.Millisecond},
 	} {
 		if !reflect.DeepEqual(tc.got, tc.want) {
 			t.Errorf("%s: got %v, want %v", tc.path, tc.got, tc.want)
@@ -88,11 +110,17 @@ func TestEverySettingArrives(t *testing.T) {
 		t.Errorf("tls: got %+v", client)
 	}
 	c.Agents[0].TLS.client = nil
+	c.keys = nil
 	zero := 0.0
 	want := &Config{
 		Server: Server{
 			Listen: "unix:/run/dragoman.sock", SocketMode: 0o600, MaxBody: GiB, MaxHeader: 64000, MaxConnections: 7,
 			Timeouts: ServerTimeouts{Header: time.Second, Body: 2 * time.Second, Idle: 3 * time.Second, Write: 4 * time.Second},
+			TLS:      ServerTLS{CertFile: "/cert.pem", KeyFile: "/key.pem", ClientCAFile: "/ca.pem"},
+			TrustedProxies: []netip.Prefix{
+				netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("10.1.0.0/16"),
+				netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("10.0.0.6/32"),
+			},
 		},
 		Admin: Admin{Listen: "unix:/run/dragoman-admin.sock"},
 		Log:   Log{Level: "debug", Format: "console"},
@@ -107,7 +135,7 @@ func TestEverySettingArrives(t *testing.T) {
 			TLS:            TLS{CAFile: "/ca.pem", CertFile: "/cert.pem", KeyFile: "/key.pem", ServerName: "other.internal"},
 			Timeouts:       AgentTimeouts{Connect: time.Second, FirstByte: 2 * time.Minute, Idle: 3 * time.Minute, Total: 4 * time.Hour},
 			Heartbeat:      Heartbeat{Stream: 90 * time.Second},
-			AllowLinkLocal: true, Strict: true,
+			AllowLinkLocal: true, Strict: true, Limits: Limits{Concurrent: 32},
 			Defaults: Defaults{SystemPrompt: "Be brief.\nBe kind.", MaxTokens: 100, Temperature: &zero},
 			Options:  map[string]string{"history": "id", "probe": "true", "limit": "3"},
 		}, {
@@ -118,6 +146,34 @@ func TestEverySettingArrives(t *testing.T) {
 		}},
 		DefaultAgent: "support",
 		Translate:    Translate{Strict: true},
+		Auth: Auth{
+			Mode: "keys",
+			Keys: []Key{{
+				Name: "support-frontend", Hash: [32]byte{31: 0xab}, Agents: []string{"support", "loc*"},
+				Expires: time.Date(2998, 12, 31, 22, 0, 0, 0, time.UTC),
+				Limits: &Limits{
+					Requests:   Rate{Events: 60, Per: time.Minute, Burst: 10},
+					Tokens:     Rate{Events: 100000, Per: 24 * time.Hour, Burst: 100000},
+					Concurrent: 8,
+				},
+			}, {
+				Name: "b", Hash: sha256.Sum256([]byte(testToken + "-of-a-caller")), Expires: time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC),
+			}, {
+				Name: "c", Hash: sha256.Sum256([]byte(testToken + "-in-a-file")), Disabled: true,
+			}},
+			KeysFile: "/keys.yaml",
+			JWT: &JWT{
+				Issuer: "https://login.example.com/", Audience: []string{"dragoman", "api://dragoman"}, JWKSURL: "https://login.example.com/keys?p=1",
+				Algorithms: []string{"EdDSA", "PS256"}, PrincipalClaim: "email", AgentsClaim: "agents",
+			},
+		},
+		Limits: RateLimits{
+			Store: "redis", OnError: "closed", Replicas: 3,
+			Default: Limits{Requests: Rate{Events: 10, Per: time.Second, Burst: 10}},
+			Global:  Limits{Tokens: Rate{Events: 1e12, Per: time.Hour, Burst: 1}, Concurrent: 1},
+			Queue:   Queue{Wait: time.Minute},
+		},
+		Redis: Redis{URL: NewSecret("redis://:" + testToken + "@127.0.0.1:6379/1"), Timeout: time.Second},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%+v, want\n%+v", c, want)
@@ -221,5 +277,24 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// TestLookupWhere shows that an agent which does not exist for somebody leaves its words to the others, as one that was
+// never written.
+func TestLookupWhere(t *testing.T) {
+	t.Parallel()
+	c := Config{Agents: []Agent{{Name: "secret", Aliases: []string{"gpt-4o", "gpt-4*"}}, {Name: "open", Aliases: []string{"*"}}}}
+	notSecret := func(a *Agent) bool { return a.Name != "secret" }
+	for _, word := range []string{"secret", "gpt-4o", "gpt-4.1", "whatever"} {
+		if a := c.LookupWhere(word, notSecret); a == nil || a.Name != "open" {
+			t.Errorf("%s: %v, want open", word, a)
+		}
+		if a := c.Lookup(word); a == nil || (a.Name == "secret") != (word != "whatever") {
+			t.Errorf("%s: %v", word, a)
+		}
+	}
+	if a := c.LookupWhere("open", func(*Agent) bool { return false }); a != nil {
+		t.Errorf("nobody: %v", a)
 	}
 }

@@ -8,6 +8,8 @@ import "strings"
 //	credential: {x-api-key: SECRET}                   x-api-key: SECRET
 //	credential: {header: api-key, value: SECRET}      a header of another name, its value taken whole
 //
+//	credential: {forward: true}                       the client's own Authorization
+//
 // where SECRET is a [Secret].
 type Credential struct {
 	// Header is the name of the field to send; empty means that there is no credential.
@@ -15,13 +17,18 @@ type Credential struct {
 
 	// Value is the field's whole value, "Bearer " included.
 	Value Secret
+
+	// Forward sends the client's own Authorization on, for backends that check their users themselves. Default: false. It
+	// stands alone. While any agent has it, keys of this proxy are presented as x-api-key, and the backend's 401 and 403
+	// reach the client.
+	Forward bool
 }
 
-// IsZero reports whether there is no credential.
+// IsZero reports whether Dragoman has no credential of its own for the backend.
 func (c Credential) IsZero() bool { return c.Header == "" }
 
 func (c *Credential) read(v value) {
-	const want = "one of {bearer: SECRET}, {x-api-key: SECRET} or {header: Name, value: SECRET}, where SECRET is {env: NAME}, {file: /path} or {value: text}"
+	const want = "one of {bearer: SECRET}, {x-api-key: SECRET} or {header: Name, value: SECRET} (or {forward: true}), where SECRET is {env: NAME}, {file: /path} or {value: text}"
 	v.hidden = true
 	if v.reported() {
 		return
@@ -32,6 +39,7 @@ func (c *Credential) read(v value) {
 	}
 	var bearer, key, val Secret
 	var header string
+	var forward bool
 	before := v.d.count[Error]
 	written := v.mapping(fields{
 		"bearer":    secret(&bearer),
@@ -48,7 +56,7 @@ func (c *Credential) read(v value) {
 			header = text
 		},
 		"value":   secret(&val),
-		"forward": nil,
+		"forward": boolean(&forward),
 	})
 	if v.d.count[Error] > before {
 		return
@@ -57,8 +65,11 @@ func (c *Credential) read(v value) {
 	_, hasKey := written["x-api-key"]
 	_, hasHeader := written["header"]
 	_, hasValue := written["value"]
+	_, hasForward := written["forward"]
 	switch {
 	case len(written) == 0:
+	case hasForward && len(written) == 1:
+		c.Forward = forward
 	case hasBearer && len(written) == 1:
 		if token := bearer.Reveal(); len(token) > 7 && strings.EqualFold(token[:7], "bearer ") {
 			written["bearer"].problem("begins with the word Bearer: leave it out, it is added")

@@ -199,3 +199,17 @@ func checkWord(text string, most int) string {
 	}
 	return ""
 }
+
+// boundedSpan reads a duration within bounds.
+func boundedSpan(to *time.Duration, least, most time.Duration) func(value) {
+	return func(v value) {
+		d, ok := v.duration()
+		if ok && (d < least || d > most) {
+			v.problem("must be from %v to %v, not %s", least, most, v.shown())
+			return
+		}
+		if ok {
+			*to = d
+		}
+	}
+}

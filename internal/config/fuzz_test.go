@@ -24,6 +24,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte("agents: [{name: \"${A}\", aliases: [\"${A}\", \"${A}*\"], protocol: \"${A}\", url: \"${A}\", path: \"${A}\", model: \"${A}\"}]\ndefault_agent: \"${A}\""))
+	f.Add([]byte("auth: {keys: [{name: \"${A}\", hash: \"${A}\", expires: \"${A}\", agents: [\"${A}\"]}], keys_file: \"/${A}\"}\nlimits: {store: redis, default: {requests: \"${A}\"}}\nredis: {url: {value: \"redis://${A}\"}}"))
+	f.Add([]byte("auth: {keys: [{name: a, key: {value: \"${A}${A}\"}}], jwt: {issuer: \"${A}\", audience: [\"${A}\"], jwks_url: \"https://${A}/\", algorithms: [\"${A}\"]}}\nagents: [{name: a, protocol: chat, url: \"demo:chat\"}]"))
 	f.Add([]byte("agents: [{name: a, protocol: chat, url: \"https://${A}/${A}\", headers: {X: \"${A}\"}, options: {a: \"${A}\"}, tls: {ca_file: \"/${A}\"}}]"))
 	// It passes for an agent's name, so that it gets as far as a secret can.
 	const canary = "c4naryT0ken"
@@ -34,6 +36,9 @@ func FuzzParse(f *testing.F) {
 		ReadFile: func(path string) ([]byte, error) {
 			if strings.HasSuffix(path, "missing") {
 				return nil, errors.New("no " + path + canary)
+			}
+			if strings.HasSuffix(path, ".yaml") {
+				return []byte("- {name: b, key: {value: " + canary + "-and-more}}\n- {name: \"" + canary + "\", agents: [" + canary + "], expires: " + canary + "}\n"), nil
 			}
 			return []byte(canary + "\n"), nil
 		},
@@ -47,7 +52,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("a configuration and errors, or neither: %v", problems)
 		}
 		for i, p := range problems {
-			if p.Line < 1 || p.Message == "" || i > 0 && p.Line < problems[i-1].Line {
+			if p.Line < 1 || p.Message == "" || i > 0 && p.File == problems[i-1].File && p.Line < problems[i-1].Line {
 				t.Errorf("no line, no message, or out of order: %v", p)
 			}
 			if strings.Contains(p.String(), canary) {
@@ -75,6 +80,30 @@ func FuzzParse(f *testing.F) {
 			}
 			if strings.ContainsAny(a.Credential.Value.Reveal(), "\r\n\x00") {
 				t.Error("the credential splits")
+			}
+		}
+		if !c.Open() && len(c.Auth.Keys) == 0 && c.Auth.JWT == nil {
+			t.Error("nobody could call")
+		}
+		if c.Open() && !c.Server.Local() && !c.Auth.AllowUnauthenticated {
+			t.Error("everybody can call")
+		}
+		for _, k := range c.Auth.Keys {
+			if k.Name == "" || k.Hash == [32]byte{} || k.Agents != nil && len(k.Agents) == 0 || k.Limits != nil && k.Limits.IsZero() {
+				t.Errorf("key %+v", k)
+			}
+		}
+		if again, problems := c.ReadKeys(); HasErrors(problems) || len(again) != len(c.Auth.Keys) {
+			t.Errorf("read again: %v, %v", again, problems)
+		}
+		if j := c.Auth.JWT; j != nil && (j.Issuer == "" || len(j.Audience) == 0 || len(j.Algorithms) == 0 || (j.JWKSURL == "") == (j.JWKSFile == "")) {
+			t.Errorf("jwt %+v", j)
+		}
+		for _, l := range []Limits{c.Limits.Default, c.Limits.Global, c.Agents[0].Limits} {
+			for _, r := range []Rate{l.Requests, l.Tokens} {
+				if r != (Rate{}) && (r.Per <= 0 || r.Burst < 1 || r.Burst > r.Events || r.Events > maxEvents) || l.Concurrent < 0 {
+					t.Errorf("limits %+v", l)
+				}
 			}
 		}
 		if _, problem := parseListen(c.Server.Listen); problem != "" {

@@ -90,8 +90,10 @@ func headerNames(to *[]string) func(value) {
 			case strings.Contains(name, "*"):
 				problem = "is a pattern, which is not supported: write whole names"
 			case problem != "":
-			case name == "authorization" || name == "x-api-key":
+			case name == "authorization" || name == "x-api-key" || name == "api-key" || name == "x-goog-api-key" || name == "openai-api-key":
 				problem = "cannot go on: it is the client's credential for Dragoman, not for the backend"
+			case name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-"):
+				problem = "cannot go on as the client wrote it: name the proxies in front in `server.trusted_proxies`, and X-Forwarded-For, -Proto and -Host are set"
 			case seen[name]:
 				problem = "is written twice: leave one out"
 			}

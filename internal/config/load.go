@@ -2,11 +2,9 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -56,47 +54,6 @@ func Parse(name string, data []byte, o Options) (*Config, []Problem) {
 	return d.config(root)
 }
 
-// Sidecar builds a configuration without a file, from words such as "support=cycls+http://127.0.0.1:8000" (a name, a
-// protocol, a url) and where to listen; an empty listen means the default. Nothing is expanded in them: that is the
-// shell's work. The variable DRAGOMAN_ADMIN_LISTEN, where it is set, says what admin.listen says in a file.
-func Sidecar(specs []string, listen string, o Options) (*Config, []Problem) {
-	d := newDecoder("command line", o)
-	d.literal = true
-	agents := &yaml.Node{Kind: yaml.SequenceNode}
-	for i, spec := range specs {
-		name, rest, ok := strings.Cut(spec, "=")
-		protocol, url, ok2 := strings.Cut(rest, "+")
-		if !ok || !ok2 {
-			// The word itself may hold a password.
-			d.add(Error, 0, fmt.Sprintf("agents[%d]", i), "wants name=protocol+url, such as support=cycls+http://127.0.0.1:8000")
-			agents.Content = append(agents.Content, &yaml.Node{Kind: yaml.AliasNode})
-			continue
-		}
-		agents.Content = append(agents.Content, mappingOf("name", name, "protocol", protocol, "url", url))
-	}
-	root := &yaml.Node{Kind: yaml.MappingNode}
-	if listen != "" {
-		root.Content = append(root.Content, stringNode("server"), mappingOf("listen", listen))
-	}
-	if admin, ok := d.opts.Getenv(adminVariable); ok {
-		root.Content = append(root.Content, stringNode("admin"), mappingOf("listen", admin))
-	}
-	root.Content = append(root.Content, stringNode("agents"), agents)
-	return d.config(root)
-}
-
-func stringNode(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-}
-
-func mappingOf(pairs ...string) *yaml.Node {
-	n := &yaml.Node{Kind: yaml.MappingNode}
-	for _, p := range pairs {
-		n.Content = append(n.Content, stringNode(p))
-	}
-	return n
-}
-
 func newDecoder(file string, o Options) *decoder {
 	if o.Getenv == nil {
 		o.Getenv = os.LookupEnv
@@ -111,14 +68,7 @@ func newDecoder(file string, o Options) *decoder {
 func (d *decoder) config(root *yaml.Node) (*Config, []Problem) {
 	c := Default()
 	c.read(value{d: d, node: root})
-	if d.opts.Listen != "" {
-		listen, problem := parseListen(d.opts.Listen)
-		if problem != "" {
-			d.add(Error, 0, "-listen", problem)
-		}
-		c.Server.Listen = listen
-	}
-	if d.count[Error] > 0 {
+	if d.errors() > 0 {
 		return nil, d.finish()
 	}
 	return &c, d.finish()

@@ -66,6 +66,7 @@ func TestLoadTellsOfFilesThatCannotBeRead(t *testing.T) {
 func TestProblemsAreBounded(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
+	b.WriteString("auth: {mode: none}\n")
 	for i := range 5000 {
 		fmt.Fprintf(&b, "key%d: 1\n", i)
 	}
@@ -91,7 +92,7 @@ func TestNestingIsBounded(t *testing.T) {
 // TestSidecarNeedsNoFile builds the same configuration from words of the command line.
 func TestSidecarNeedsNoFile(t *testing.T) {
 	t.Parallel()
-	c, problems := Sidecar([]string{"support=cycls+http://127.0.0.1:8000"}, "", testOptions(t))
+	c, problems := Sidecar([]string{"support=cycls+http://127.0.0.1:8000"}, "", "none", testOptions(t))
 	if c == nil || len(problems) > 0 {
 		t.Fatalf("problems: %v", problems)
 	}
@@ -101,7 +102,7 @@ func TestSidecarNeedsNoFile(t *testing.T) {
 	if c.Server.Listen != "127.0.0.1:8080" || c.DefaultAgent != "support" || c.Lookup("anything") == nil {
 		t.Errorf("got %+v", c)
 	}
-	c, problems = Sidecar([]string{"a=cycls+unix:/run/a+b.sock", "b=chat+demo:chat"}, "[::1]:0", testOptions(t))
+	c, problems = Sidecar([]string{"a=cycls+unix:/run/a+b.sock", "b=chat+demo:chat"}, "[::1]:0", "none", testOptions(t))
 	if c == nil || len(problems) > 0 {
 		t.Fatalf("problems: %v", problems)
 	}
@@ -117,7 +118,7 @@ func TestSidecarAdminComesFromTheEnvironment(t *testing.T) {
 		t.Helper()
 		o := testOptions(t)
 		o.Getenv = func(name string) (string, bool) { return text, set && name == "DRAGOMAN_ADMIN_LISTEN" }
-		c, problems := Sidecar([]string{"support=cycls+http://127.0.0.1:8000"}, "", o)
+		c, problems := Sidecar([]string{"support=cycls+http://127.0.0.1:8000"}, "", "none", o)
 		if c == nil || len(problems) > 0 || c.Admin.Listen != want {
 			t.Errorf("%q: got %+v %v, want %q", text, c, problems, want)
 		}
@@ -134,7 +135,7 @@ func TestSidecarTellsOfEveryMistake(t *testing.T) {
 	t.Parallel()
 	f := func(specs []string, listen string, want ...string) {
 		t.Helper()
-		c, problems := Sidecar(specs, listen, testOptions(t))
+		c, problems := Sidecar(specs, listen, "none", testOptions(t))
 		var got []string
 		for _, p := range problems {
 			got = append(got, p.String())
@@ -147,10 +148,10 @@ func TestSidecarTellsOfEveryMistake(t *testing.T) {
 	f([]string{"http://a:hunter2@127.0.0.1", "a=hunter2", "b=cycls+http://a:hunter2@127.0.0.1", "c=cycls+${TOKEN}"}, ":8080",
 		"command line: agents[0]: wants name=protocol+url, such as support=cycls+http://127.0.0.1:8000",
 		"command line: agents[1]: wants name=protocol+url, such as support=cycls+http://127.0.0.1:8000",
-		"command line: server.listen: must be a loopback address such as 127.0.0.1:8080 or [::1]:8080, or unix:/path: "+
-			"this version has no authentication, so nobody else may reach it",
 		"command line: agents[2].url: holds a user or a password: write `credential` instead",
 		"command line: agents[3].url: wants http://host:port, https://host:port, unix:/path or demo:protocol",
+		"command line: server.listen: is open to other hosts while -auth none lets everybody in: put keys into the environment variable "+
+			"DRAGOMAN_KEYS instead, or listen on a loopback address or a unix socket",
 	)
 }
 

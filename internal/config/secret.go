@@ -62,47 +62,44 @@ func (s Secret) MarshalYAML() (any, error) { return secretMark, nil }
 // secret reads a [Secret].
 func secret(to *Secret) func(value) {
 	return func(v value) {
-		const want = "exactly one of {value: text}, {env: NAME} or {file: /path}"
-		v.hidden = true
-		if v.reported() {
+		text, _, ok := readSecret(v)
+		if !ok {
 			return
 		}
-		if k := v.kind(); k != "a mapping" {
-			v.problem("wants %s, not %s", want, k)
-			return
-		}
-		before := v.d.count[Error]
-		var found Secret
-		written := v.mapping(fields{
-			"value": func(v value) {
-				if text, ok := v.text("text"); ok {
-					found = NewSecret(text)
-				}
-			},
-			"env": func(v value) {
-				if text, ok := v.secretEnv(); ok {
-					found = NewSecret(text)
-				}
-			},
-			"file": func(v value) {
-				if text, ok := v.secretFile(); ok {
-					found = NewSecret(text)
-				}
-			},
-		})
-		switch {
-		case v.d.count[Error] > before:
-			return
-		case len(written) != 1:
-			v.problem("wants %s", want)
-			return
-		}
-		if problem := checkSecret(found.Reveal()); problem != "" {
+		if problem := checkSecret(text); problem != "" {
 			v.problem("%s", problem)
 			return
 		}
-		*to = found
+		*to = NewSecret(text)
 	}
+}
+
+// readSecret is what a mapping with exactly one of value, env and file stands for, and the file, if it is in one, even
+// where that cannot be read.
+func readSecret(v value) (text, file string, ok bool) {
+	const want = "exactly one of {value: text}, {env: NAME} or {file: /path}"
+	v.hidden = true
+	if v.reported() {
+		return "", "", false
+	}
+	if k := v.kind(); k != "a mapping" {
+		v.problem("wants %s, not %s", want, k)
+		return "", "", false
+	}
+	before := v.d.count[Error]
+	written := v.mapping(fields{
+		"value": func(v value) { text, _ = v.text("text") },
+		"env":   func(v value) { text, _ = v.secretEnv() },
+		"file":  func(v value) { text, file, _ = v.secretFile() },
+	})
+	switch {
+	case v.d.count[Error] > before:
+		return "", file, false
+	case len(written) != 1:
+		v.problem("wants %s", want)
+		return "", file, false
+	}
+	return text, file, true
 }
 
 // secretEnv is what the environment variable that is named holds.
@@ -124,19 +121,22 @@ func (v value) secretEnv() (string, bool) {
 	return text, true
 }
 
-// secretFile is what the file that is named holds.
-func (v value) secretFile() (string, bool) {
-	path, ok := v.text("the absolute path of a file")
+// secretFile is what the file that is named holds, and its path.
+func (v value) secretFile() (text, path string, ok bool) {
+	path, ok = v.text("the absolute path of a file")
 	if !ok {
-		return "", false
+		return "", "", false
 	}
 	if !filepath.IsAbs(path) {
 		v.problem("wants the absolute path of a file, such as /run/secrets/token")
-		return "", false
+		return "", "", false
 	}
 	data, ok := v.file(path)
-	return strings.TrimRight(string(data), "\r\n"), ok
+	return trimSecret(data), path, ok
 }
+
+// trimSecret is the secret that a file holds.
+func trimSecret(data []byte) string { return strings.TrimRight(string(data), "\r\n") }
 
 // checkSecret checks that a secret survives its way into a header.
 func checkSecret(text string) string {

@@ -12,14 +12,21 @@ import (
 
 // Server is the listener that clients talk to.
 type Server struct {
-	// Listen is where clients connect: host:port, [address]:port, or unix:/path of a socket. Default: 127.0.0.1:8080.
-	// This version knows no authentication, so it must be a loopback address or a unix socket. Port 0 lets the system
-	// choose one.
+	// Listen is where clients connect: address:port, [address]:port, :port for every address, or unix:/path of a socket.
+	// Default: 127.0.0.1:8080. Port 0 lets the system choose one. Beyond this host it needs auth.mode keys; see [Auth].
 	Listen string
 
 	// SocketMode is the file mode of a unix socket, in octal. Default: 0660. Open it up (0666) when the clients run
 	// under neither the user nor the group of Dragoman.
 	SocketMode fs.FileMode
+
+	// TLS serves https. Default: none. See [ServerTLS].
+	TLS ServerTLS
+
+	// TrustedProxies are the addresses of proxies in front whose X-Forwarded-* headers are believed and passed on; those
+	// of anybody else are dropped. In the file they are addresses and networks such as [10.0.0.5, 10.1.0.0/16]. Default:
+	// none.
+	TrustedProxies []netip.Prefix
 
 	// MaxBody is the largest request body; a larger one is a 413. Default: 20MiB, because photos come as base64. It
 	// may be up to 1GiB, and there is no other cap above it. A body is held in memory: lower it where memory is short.
@@ -35,6 +42,21 @@ type Server struct {
 
 	// Timeouts bound each phase of a client's connection. See [ServerTimeouts].
 	Timeouts ServerTimeouts
+}
+
+// ServerTLS is the certificate of the clients' listener. Files are read and checked when the configuration is loaded, and
+// read again when they change; their paths are absolute. TLS 1.2 is the oldest version that is spoken.
+type ServerTLS struct {
+	// CertFile holds the certificate, in PEM, with those of the authorities between it and a root. Default: empty, which
+	// means that there is no TLS. Set both it and KeyFile where nothing in front does TLS and clients come over a network.
+	CertFile string
+
+	// KeyFile holds the private key of CertFile.
+	KeyFile string
+
+	// ClientCAFile holds certificates, in PEM, of authorities. Default: empty. With it a client must show a certificate of
+	// one of them to connect at all; it authenticates nobody by itself, so keys are still needed.
+	ClientCAFile string
 }
 
 // ServerTimeouts bound each phase of a client's connection.
@@ -86,16 +108,99 @@ func (s Server) Network() (network, address string) {
 	return "tcp", s.Listen
 }
 
-func (s *Server) read(v value) {
-	v.mapping(fields{
+// Local reports whether only this host reaches the listener: a loopback address or a unix socket.
+func (s Server) Local() bool {
+	network, address := s.Network()
+	if network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// read reads the section and returns what is written.
+func (s *Server) read(v value) map[string]value {
+	var tlsWritten map[string]value
+	written := v.mapping(fields{
 		"listen":          s.readListen,
 		"socket_mode":     s.readSocketMode,
 		"max_body":        size(&s.MaxBody, KiB, GiB),
 		"max_header":      size(&s.MaxHeader, 4*KiB, 16*MiB),
 		"max_connections": integer(&s.MaxConnections, 1, 10_000_000),
 		"timeouts":        s.Timeouts.read,
-		"tls":             nil,
-		"trusted_proxies": nil,
+		"tls":             func(v value) { tlsWritten = s.TLS.read(v) },
+		"trusted_proxies": s.readTrustedProxies,
+	})
+	if at, ok := written["tls"]; ok {
+		s.TLS.check(at, tlsWritten)
+	}
+	return written
+}
+
+func (t *ServerTLS) read(v value) map[string]value {
+	return v.mapping(fields{
+		"cert_file":      filePath(&t.CertFile, "cert.pem"),
+		"key_file":       filePath(&t.KeyFile, "key.pem"),
+		"client_ca_file": filePath(&t.ClientCAFile, "ca.pem"),
+	})
+}
+
+// check reads the files. What is wrong with them is told here and now, not with the first client.
+func (t *ServerTLS) check(v value, written map[string]value) {
+	place := func(key string) value {
+		if w, ok := written[key]; ok {
+			return w
+		}
+		return v
+	}
+	pair := readPair(place, t.CertFile, t.KeyFile)
+	if pair != nil && pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
+		place("cert_file").warn("has expired: clients will refuse it until it is renewed")
+	}
+	if t.ClientCAFile == "" {
+		return
+	}
+	if t.CertFile == "" {
+		place("client_ca_file").problem("needs cert_file and key_file: clients show certificates over TLS only")
+		return
+	}
+	readPool(place("client_ca_file"), t.ClientCAFile)
+}
+
+// readTrustedProxies reads addresses and networks.
+func (s *Server) readTrustedProxies(v value) {
+	const want = "an address or a network, such as 10.0.0.5 or 10.1.0.0/16"
+	v.list("addresses and networks, such as [10.0.0.5, 10.1.0.0/16]", func(_ int, v value) {
+		text, ok := v.text(want)
+		if !ok {
+			return
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+				addr = addr.Unmap()
+				p = netip.PrefixFrom(addr, addr.BitLen())
+			}
+		}
+		switch {
+		case !p.IsValid():
+			v.problem("wants %s, not %s", want, v.shown())
+			return
+		case p.Addr().Is4In6():
+			v.problem("is an IPv4 network in IPv6 form: write it as IPv4")
+			return
+		case p.Masked() != p:
+			v.problem("has bits behind its length: write the network's first address, or /%d for one address alone", p.Addr().BitLen())
+			return
+		case p.Bits() == 0:
+			v.warn("trusts everybody: whoever connects can write what address they come from")
+		}
+		s.TrustedProxies = append(s.TrustedProxies, p)
 	})
 }
 
@@ -137,15 +242,15 @@ func (s *Server) readSocketMode(v value) {
 	s.SocketMode = fs.FileMode(mode)
 }
 
-// parseListen checks where to listen. A listener that others can reach waits for authentication to exist: an open one
-// is a gift of the backend's credentials to whoever finds it.
+// parseListen checks where to listen. Whether others may reach it is for checkAuth to say.
 func parseListen(text string) (listen, problem string) {
+	const want = "wants address:port such as 127.0.0.1:8080 or [::1]:8080, :8080 for every address, or unix:/path"
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		return text, checkSocket(path)
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
-		return "", "wants host:port such as 127.0.0.1:8080 or [::1]:8080, or unix:/path"
+		return "", want
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -154,10 +259,12 @@ func parseListen(text string) (listen, problem string) {
 	if strings.EqualFold(host, "localhost") {
 		host = "127.0.0.1" // what a name means is for others to say
 	}
+	if host == "" {
+		return ":" + strconv.FormatUint(n, 10), ""
+	}
 	addr, err := netip.ParseAddr(host)
-	if err != nil || !addr.Unmap().IsLoopback() || addr.Zone() != "" {
-		return "", "must be a loopback address such as 127.0.0.1:8080 or [::1]:8080, or unix:/path: " +
-			"this version has no authentication, so nobody else may reach it"
+	if err != nil {
+		return "", want
 	}
 	return netip.AddrPortFrom(addr, uint16(n)).String(), ""
 }

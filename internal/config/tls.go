@@ -47,9 +47,9 @@ func (t TLS) Client(host string) *tls.Config {
 
 func (t *TLS) read(v value) map[string]value {
 	return v.mapping(fields{
-		"ca_file":              filePath(&t.CAFile),
-		"cert_file":            filePath(&t.CertFile),
-		"key_file":             filePath(&t.KeyFile),
+		"ca_file":              filePath(&t.CAFile, "ca.pem"),
+		"cert_file":            filePath(&t.CertFile, "cert.pem"),
+		"key_file":             filePath(&t.KeyFile, "key.pem"),
 		"server_name":          t.readServerName,
 		"insecure_skip_verify": boolean(&t.InsecureSkipVerify),
 	})
@@ -68,14 +68,14 @@ func (t *TLS) readServerName(v value) {
 }
 
 // filePath reads the absolute path of a file, or nothing.
-func filePath(to *string) func(value) {
+func filePath(to *string, example string) func(value) {
 	return func(v value) {
 		text, ok := v.text("the absolute path of a file")
 		if !ok {
 			return
 		}
 		if text != "" && !filepath.IsAbs(text) {
-			v.problem("wants an absolute path, such as /etc/dragoman/ca.pem")
+			v.problem("wants an absolute path, such as /etc/dragoman/%s", example)
 			return
 		}
 		*to = text
@@ -92,35 +92,53 @@ func (t *TLS) build(v value, written map[string]value) {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t.CAFile != "" {
-		if pem, ok := at("ca_file").file(t.CAFile); ok {
-			c.RootCAs = x509.NewCertPool()
-			if !c.RootCAs.AppendCertsFromPEM(pem) {
-				at("ca_file").problem("holds no certificate in PEM")
-			}
-		}
+		c.RootCAs = readPool(at("ca_file"), t.CAFile)
 	}
-	switch {
-	case t.CertFile != "" && t.KeyFile == "":
-		at("cert_file").problem("needs key_file, the private key of that certificate")
-	case t.KeyFile != "" && t.CertFile == "":
-		at("key_file").problem("needs cert_file, the certificate of that key")
-	case t.CertFile != "":
-		cert, ok1 := at("cert_file").file(t.CertFile)
-		key, ok2 := at("key_file").file(t.KeyFile)
-		if !ok1 || !ok2 {
-			break
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			at("cert_file").problem("and key_file are not a certificate and its private key, both in PEM")
-			break
-		}
-		c.Certificates = []tls.Certificate{pair}
+	if pair := readPair(at, t.CertFile, t.KeyFile); pair != nil {
+		c.Certificates = []tls.Certificate{*pair}
 	}
 	if t.InsecureSkipVerify {
 		at("insecure_skip_verify").warn("anyone on the way can read and change everything: use ca_file instead")
 	}
 	t.client = c
+}
+
+// readPool reads a file of certificates.
+func readPool(at value, path string) *x509.CertPool {
+	pem, ok := at.file(path)
+	if !ok {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		at.problem("holds no certificate in PEM")
+	}
+	return pool
+}
+
+// readPair reads a certificate and its private key; it is nil where there is none, or something is wrong.
+func readPair(at func(key string) value, certFile, keyFile string) *tls.Certificate {
+	switch {
+	case certFile == "" && keyFile == "":
+		return nil
+	case keyFile == "":
+		at("cert_file").problem("needs key_file, the private key of that certificate")
+		return nil
+	case certFile == "":
+		at("key_file").problem("needs cert_file, the certificate of that key")
+		return nil
+	}
+	cert, ok1 := at("cert_file").file(certFile)
+	key, ok2 := at("key_file").file(keyFile)
+	if !ok1 || !ok2 {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		at("cert_file").problem("and key_file are not a certificate and its private key, both in PEM")
+		return nil
+	}
+	return &pair
 }
 
 // file reads a file that a value names.

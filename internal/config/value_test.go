@@ -56,6 +56,7 @@ func TestVariablesExpand(t *testing.T) {
 func TestVariablesWorkInEveryScalar(t *testing.T) {
 	t.Parallel()
 	c := parse(t, `
+auth: {mode: none}
 server: {listen: "127.0.0.1:${PORT}", max_connections: "${PORT}", max_body: "${UNSET:-1MiB}", timeouts: {body: "${UNSET:-7s}"}}
 log: {access: "${UNSET:-false}"}
 translate: {strict: "${YES}"}
@@ -219,6 +220,10 @@ func TestListenersAreNormalised(t *testing.T) {
 	// what a name means is for others to say
 	f("LocalHost:80", "127.0.0.1:80", "tcp", "127.0.0.1:80")
 	f("unix:/run/d.sock", "unix:/run/d.sock", "unix", "/run/d.sock")
+	f(":8080", ":8080", "tcp", ":8080")
+	f("0.0.0.0:08080", "0.0.0.0:8080", "tcp", "0.0.0.0:8080")
+	f("[::]:8080", "[::]:8080", "tcp", "[::]:8080")
+	f("[fe80::1%eth0]:8080", "[fe80::1%eth0]:8080", "tcp", "[fe80::1%eth0]:8080")
 }
 
 // TestMisspellingsAreUnderstood holds when a name is suggested.
@@ -242,4 +247,55 @@ func TestMisspellingsAreUnderstood(t *testing.T) {
 	f("", "")
 	f("something", "")
 	f(strings.Repeat("timeouts", 100_000), "")
+}
+
+// TestRatesParse holds what a rate means.
+func TestRatesParse(t *testing.T) {
+	t.Parallel()
+	f := func(text string, want Rate) {
+		t.Helper()
+		got, problem := parseRate(text)
+		if got != want || problem != "" {
+			t.Errorf("%q: got %+v and %q, want %+v", text, got, problem, want)
+		}
+	}
+	f("60/m", Rate{60, time.Minute, 60})
+	f("10/s", Rate{10, time.Second, 10})
+	f("1000/h", Rate{1000, time.Hour, 1000})
+	f("5000/d", Rate{5000, 24 * time.Hour, 5000})
+	f("1/s", Rate{1, time.Second, 1})
+	f("1000000000000/d", Rate{1e12, 24 * time.Hour, 1e12})
+	f("60/m burst 10", Rate{60, time.Minute, 10})
+	f("60/m burst 60", Rate{60, time.Minute, 60})
+	f(" 060/m\tburst  1 ", Rate{60, time.Minute, 1})
+	for _, text := range []string{"", "60", "60/", "/m", "60/M", "60/min", "60 /m", "+60/m", "-60/m", "0/m", "6_0/m", "6.0/m", "0x10/m", "１/m",
+		"1000000000001/d", "9223372036854775808/s", "60/m burst", "60/m 10", "60/m burst 0", "60/m burst 61", "60/m Burst 10", "60/m burst 10 20", "60/m burst ten"} {
+		if got, problem := parseRate(text); problem == "" || got != (Rate{}) {
+			t.Errorf("%q: got %+v and %q, want a problem and no limit", text, got, problem)
+		}
+	}
+}
+
+// TestLocalListenersAreTold holds which listeners only this host reaches; what is not understood is reachable.
+func TestLocalListenersAreTold(t *testing.T) {
+	t.Parallel()
+	f := func(listen string, want bool) {
+		t.Helper()
+		if got := (Server{Listen: listen}).Local(); got != want {
+			t.Errorf("%q: got %v, want %v", listen, got, want)
+		}
+	}
+	f("127.0.0.1:80", true)
+	f("127.255.255.255:0", true)
+	f("[::1]:80", true)
+	f("[::ffff:127.0.0.1]:80", true)
+	f("unix:/run/d.sock", true)
+	f("0.0.0.0:80", false)
+	f("[::]:80", false)
+	f(":80", false)
+	f("10.0.0.1:80", false)
+	f("[::ffff:10.0.0.1]:80", false)
+	f("localhost:80", false) // parseListen has made an address of it
+	f("", false)
+	f("x", false)
 }

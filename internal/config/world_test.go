@@ -22,13 +22,26 @@ var testProtocols = []string{"chat", "responses", "cognipeer", "ticos", "swarms"
 func testOptions(t testing.TB) Options {
 	t.Helper()
 	cert, key := testCertificate()
-	variables := map[string]string{"TOKEN": testToken, "EMPTY": "", "PORT": "9000", "NAME": "support", "YES": "true"}
+	_, otherKey := newTestCertificate()
+	variables := map[string]string{"TOKEN": testToken, "EMPTY": "", "PORT": "9000", "NAME": "support", "YES": "true",
+		"CALLER": testToken + "-of-a-caller", "REDIS_URL": "redis://:" + testToken + "@127.0.0.1:6379/1"}
 	files := map[string]string{
-		"/token":     testToken + "\r\n",
-		"/two-lines": testToken + "\n" + testToken + "\n",
-		"/ca.pem":    cert,
-		"/cert.pem":  cert,
-		"/key.pem":   key,
+		"/token":           testToken + "\r\n",
+		"/two-lines":       testToken + "\n" + testToken + "\n",
+		"/ca.pem":          cert,
+		"/cert.pem":        cert,
+		"/key.pem":         key,
+		"/other-key.pem":   otherKey,
+		"/jwks.json":       `{"keys":[]}`,
+		"/caller":          testToken + "-in-a-file\n",
+		"/keys.yaml":       "keys:\n  - name: c\n    key: {file: /caller}\n    disabled: true\n",
+		"/keys-list.yaml":  "# two\n- {name: d, key: {env: CALLER}, agents: [nobody]}\n",
+		"/keys-empty.yaml": "",
+		"/keys-none.yaml":  "[]\n",
+		"/keys-key.yaml":   testToken + "-as-a-setting: true\n",
+		"/keys-bad.yaml": "- {name: a, hash: \"sha256:0000000000000000000000000000000000000000000000000000000000000001\"}\n" +
+			"- {name: a, hash: \"sha256:0000000000000000000000000000000000000000000000000000000000000002\", limits: {concurrent: 1}}\n" +
+			"- {name: b, key: {value: hunter2}}\n- {name: b, expire: 2027-01-01, key: {value: hunter2-hunter2-hunter2}}\n",
 	}
 	return Options{
 		Protocols: testProtocols,
@@ -65,7 +78,9 @@ func testOptions(t testing.TB) Options {
 }
 
 // testCertificate is a certificate and its key, in PEM.
-var testCertificate = sync.OnceValues(func() (cert, key string) {
+var testCertificate = sync.OnceValues(newTestCertificate)
+
+func newTestCertificate() (cert, key string) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -81,4 +96,4 @@ var testCertificate = sync.OnceValues(func() (cert, key string) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
-})
+}

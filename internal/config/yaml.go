@@ -27,10 +27,31 @@ const (
 type decoder struct {
 	file     string
 	opts     Options
-	literal  bool // text stands for itself: ${NAME} is not expanded
-	expanded int  // bytes that came out of expansions so far
+	literal  bool   // text stands for itself: ${NAME} is not expanded
+	secret   bool   // nothing of the file may be quoted
+	empty    string // what to say of an empty file; "": what a configuration needs
+	expanded int    // bytes that came out of expansions so far
 	problems []Problem
-	count    [2]int // problems found of each severity, told or not
+	count    [2]int     // problems found of each severity, told or not
+	subs     []*decoder // of files that this one names
+	keyFiles []string   // files that keys are in, whether they could be read or not
+}
+
+// errors is how many errors were found, those in further files included.
+func (d *decoder) errors() int {
+	n := d.count[Error]
+	for _, sub := range d.subs {
+		n += sub.errors()
+	}
+	return n
+}
+
+// failed reports whether something was found wrong with a value or within it.
+func (d *decoder) failed(v value) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool {
+		rest, ok := strings.CutPrefix(p.Path, v.path)
+		return ok && p.Severity == Error && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
 }
 
 // value is a node of the file and where it stands.
@@ -64,7 +85,7 @@ func (d *decoder) parseYAML(data []byte) (root *yaml.Node) {
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
 	if err := in.Decode(&doc); errors.Is(err, io.EOF) {
-		d.add(Error, 1, "", "is empty: write at least one of `agents`")
+		d.add(Error, 1, "", d.emptyFile())
 		return nil
 	} else if err != nil {
 		d.syntax(data, err)
@@ -77,11 +98,18 @@ func (d *decoder) parseYAML(data []byte) (root *yaml.Node) {
 		return nil
 	}
 	if len(doc.Content) == 0 {
-		d.add(Error, 1, "", "is empty: write at least one of `agents`")
+		d.add(Error, 1, "", d.emptyFile())
 		return nil
 	}
 	d.refuseIndirection(doc.Content[0])
 	return doc.Content[0]
+}
+
+func (d *decoder) emptyFile() string {
+	if d.empty != "" {
+		return d.empty
+	}
+	return "is empty: write at least one of `agents`"
 }
 
 func validPrefix(data []byte) int {
@@ -157,7 +185,11 @@ func (d *decoder) finish() []Problem {
 				Message: fmt.Sprintf("and %d more of them", n-maxProblems)})
 		}
 	}
-	return d.problems
+	problems := d.problems
+	for _, sub := range d.subs {
+		problems = append(problems, sub.finish()...)
+	}
+	return problems
 }
 
 func (v value) problem(format string, args ...any) {

@@ -1,0 +1,23 @@
+package main
+
+const usage = `Usage:
+  dragoman [serve] [-config config.yaml] [-listen address]
+  dragoman serve -agent name=protocol+url [-agent ...] [-listen address] [-auth keys|none]
+  dragoman check [-config config.yaml]
+  dragoman key [-name name] [-hash]
+  dragoman version
+
+serve    answers clients until it gets SIGTERM or SIGINT; with -agent it needs no file, and takes keys from the
+         environment variable DRAGOMAN_KEYS ("name=key name=key"), or lets everybody in with -auth none
+check    prints every problem of the configuration; exit status 1 if it cannot be used
+key      makes a key, and prints it once with the lines for auth.keys; with -hash the lines for a key that it reads
+         from standard input
+version  prints the version
+
+Protocols: `
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
