@@ -54,6 +54,7 @@ type Answer struct {
 	ended   bool
 	err     *Error
 	usage   Usage
+	said    int64
 	reason  FinishReason
 }
 
@@ -172,7 +173,10 @@ func (r *recorder) Event(e *Event) {
 			err.NoRetry = true
 			a.err = &err
 		}
-	case EventBlockStart, EventBlockDelta, EventBlockEnd:
+	case EventBlockDelta:
+		a.started = true
+		a.said += int64(len(e.Data))
+	case EventBlockStart, EventBlockEnd:
 		a.started = true
 	}
 	if a.next != nil {
@@ -425,6 +429,10 @@ func (a *Answer) Err() *Error { return a.err }
 
 // Usage is what the backend told of the tokens spent.
 func (a *Answer) Usage() Usage { return a.usage }
+
+// Said is how many bytes of content the backend has sent so far: what an answer
+// that ended without usage is charged by.
+func (a *Answer) Said() int64 { return a.said }
 
 // Reason is why the answer ended; it counts only if Ended and Err is nil.
 func (a *Answer) Reason() FinishReason { return a.reason }

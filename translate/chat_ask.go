@@ -551,10 +551,25 @@ func (chatBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Err
 	if a.Temperature != "" && silent("temperature") {
 		s.set("temperature", a.Temperature)
 	}
-	if r.Stream && !r.IncludeUsage && a.Option("request_usage", "") == "true" {
+	if r.Stream && asksUsageUnasked(r, a) {
 		s.setIn("stream_options", "include_usage", "true")
 	}
 	return s.append(dst), nil
+}
+
+// asksUsageUnasked reports whether a stream that passes through is asked for its
+// usage although the client is silent about it.
+func asksUsageUnasked(r *Request, a *Agent) bool {
+	if r.IncludeUsage {
+		return false
+	}
+	switch a.Option("request_usage", "") {
+	case "true":
+		return true
+	case "false": // a server that refuses the field
+		return false
+	}
+	return r.NeedsUsage
 }
 
 // hasSystemMessage reports whether a list of messages holds one of the system or

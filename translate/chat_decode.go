@@ -90,7 +90,7 @@ func newCompletionDecoder(s *Setup) *completionDecoder {
 	d.delta.Kind = EventBlockDelta
 	if a := s.Agent; a != nil {
 		d.strict = a.Option("strict_finish", "") == "true"
-		d.hideUsage = a.Option("request_usage", "") == "true" && s.Request != nil && !s.Request.IncludeUsage
+		d.hideUsage = s.Request != nil && asksUsageUnasked(s.Request, a)
 	}
 	return d
 }
@@ -611,13 +611,13 @@ func completionError(doc []byte, answers, named bool) *Error {
 		}
 	}
 	switch {
-	case e.IsObject() && len(e.Map()) > 0:
+	case e.IsObject() && !isBare(e):
 		message = firstOf(e.Get("message").String(), e.Get("detail").String())
 		read(e)
 	case e.Type == gjson.String && e.Str != "":
 		message = firstOf(r.Get("message").String(), r.Get("detail").String(), e.Str)
 		read(r)
-	case e.Type == gjson.True, e.Type == gjson.Number && e.Num != 0, e.IsArray() && len(e.Array()) > 0:
+	case e.Type == gjson.True, e.Type == gjson.Number && e.Num != 0, e.IsArray() && !isBare(e):
 		message = r.Get("message").String()
 		read(r)
 	case answers:

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -68,9 +67,9 @@ func (k valueKind) is(v gjson.Result) bool {
 	case aString:
 		return v.Type == gjson.String
 	case aNumber:
-		return v.Type == gjson.Number
+		return isFinite(v)
 	case anInteger:
-		return v.Type == gjson.Number && v.Num == math.Trunc(v.Num) // of any size: seeds are unsigned with some
+		return isFinite(v) && v.Num == math.Trunc(v.Num) // of any size: seeds are unsigned with some
 	case aBoolean:
 		return v.Type == gjson.True || v.Type == gjson.False
 	case anArray:
@@ -91,10 +90,24 @@ func (k valueKind) is(v gjson.Result) bool {
 	return true
 }
 
+// isFinite reports whether v is a number that a float64 can hold: 1e400 is an
+// error to one parser, infinite to another, and a text to a third.
+func isFinite(v gjson.Result) bool { return v.Type == gjson.Number && !math.IsInf(v.Num, 0) }
+
 // check is the error that v at p is not of the kind, nil if it is.
 func (k valueKind) check(v gjson.Result, at Path) *Error {
 	if k.is(v) {
 		return nil
+	}
+	if k == stringOrStrings && v.IsArray() {
+		i := 0
+		v.ForEach(func(_, e gjson.Result) bool {
+			if e.Type == gjson.String {
+				i++
+			}
+			return e.Type == gjson.String
+		})
+		k, at = aString, At(at.String()+"["+strconv.Itoa(i)+"]")
 	}
 	e := Invalid(at, "'%s' must be %s.", at, valueKindNames[k])
 	e.Code = "invalid_type"
@@ -268,7 +281,9 @@ func decodeMessages(r *Request, messages gjson.Result, base string) *Error {
 	var err *Error
 	i := 0
 	messages.ForEach(func(_, m gjson.Result) bool {
-		err = decodeMessage(r, m, AtIndex(base, i))
+		if err = r.room(At(base)); err == nil {
+			err = decodeMessage(r, m, AtIndex(base, i))
+		}
 		i++
 		return err == nil
 	})
@@ -385,7 +400,9 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 	}
 	switch {
 	case f.annotations.IsArray():
-		keepAnnotations(r, &t, f.annotations)
+		if err := keepAnnotations(r, &t, f.annotations); err != nil {
+			return err
+		}
 	case f.annotations.Exists():
 		r.Ledger.Drop(at.In("annotations"))
 	}
@@ -405,7 +422,7 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 		}
 		t.Blocks = append(t.Blocks, b)
 	}
-	r.Turns = append(r.Turns, t)
+	r.know(t)
 	return nil
 }
 
@@ -413,7 +430,7 @@ func decodeMessage(r *Request, m gjson.Result, at Path) *Error {
 func functionCallID(turn int) string { return "call_function_" + strconv.Itoa(turn) }
 
 // keepAnnotations gives the citations of an earlier answer to its text.
-func keepAnnotations(r *Request, t *Turn, list gjson.Result) {
+func keepAnnotations(r *Request, t *Turn, list gjson.Result) (err *Error) {
 	var text *Block
 	for i := range t.Blocks {
 		if t.Blocks[i].Type == BlockText {
@@ -422,6 +439,9 @@ func keepAnnotations(r *Request, t *Turn, list gjson.Result) {
 		}
 	}
 	list.ForEach(func(_, a gjson.Result) bool {
+		if err = r.room(t.Path.In("annotations")); err != nil {
+			return false
+		}
 		if text == nil || !a.IsObject() {
 			r.Ledger.Drop(t.Path.In("annotations"))
 			return false
@@ -433,6 +453,7 @@ func keepAnnotations(r *Request, t *Turn, list gjson.Result) {
 		text.Annotations = append(text.Annotations, string(flatAnnotation(nil, a, 0)))
 		return true
 	})
+	return err
 }
 
 // decodeToolMessage reads a tool's output, of the present or the deprecated
@@ -443,7 +464,7 @@ func decodeToolMessage(r *Request, t Turn, function bool, content, id gjson.Resu
 	case function:
 		// It names its function; the last call of that name is what it answers.
 		b.CallID = ""
-		if c := lastCall(r, func(c *Block) bool { return c.Name == t.Name }); c != nil {
+		if c := r.lastCall(r.byTool, t.Name); c != nil {
 			b.CallID = c.CallID
 		}
 		if b.CallID == "" {
@@ -452,7 +473,7 @@ func decodeToolMessage(r *Request, t Turn, function bool, content, id gjson.Resu
 	case b.CallID == "":
 		return missing(t.Path.In("tool_call_id"))
 	default:
-		if c := lastCall(r, func(c *Block) bool { return c.CallID == b.CallID }); c != nil {
+		if c := r.lastCall(r.byCall, b.CallID); c != nil {
 			b.Custom = c.Custom
 			b.Name = firstOf(b.Name, c.Name)
 		}
@@ -486,19 +507,31 @@ func joinTexts(parts []Block) string {
 	return strings.Join(texts, "\n")
 }
 
-// lastCall is the latest tool call that match accepts.
-func lastCall(r *Request, match func(*Block) bool) *Block {
-	for _, v := range slices.Backward(r.Turns) {
-		if v.Role != RoleAssistant {
-			continue
-		}
-		for j := len(v.Blocks) - 1; j >= 0; j-- {
-			if b := &v.Blocks[j]; b.Type == BlockToolCall && match(b) {
-				return b
+// callAt is the place of a tool call in the turns.
+type callAt struct{ turn, block int }
+
+// know adds a turn, and notes its calls for the results that answer them: their
+// number times that of the turns would be too much to search.
+func (r *Request) know(t Turn) {
+	for j := range t.Blocks {
+		if b := &t.Blocks[j]; b.Type == BlockToolCall {
+			if r.byCall == nil {
+				r.byCall, r.byTool = map[string]callAt{}, map[string]callAt{}
 			}
+			at := callAt{len(r.Turns), j}
+			r.byCall[b.CallID], r.byTool[b.Name] = at, at
 		}
 	}
-	return nil
+	r.Turns = append(r.Turns, t)
+}
+
+// lastCall is the latest tool call of an id or of a tool, nil if there is none.
+func (r *Request) lastCall(by map[string]callAt, name string) *Block {
+	at, ok := by[name]
+	if !ok {
+		return nil
+	}
+	return &r.Turns[at.turn].Blocks[at.block]
 }
 
 // decodeContent reads a message's content, a string or an array of parts, and
@@ -515,7 +548,9 @@ func decodeContent(r *Request, blocks []Block, v gjson.Result, at, message Path)
 	var err *Error
 	j := 0
 	v.ForEach(func(_, part gjson.Result) bool {
-		blocks, err = decodePart(r, blocks, part, message.Sub("content", j))
+		if err = r.room(at); err == nil {
+			blocks, err = decodePart(r, blocks, part, message.Sub("content", j))
+		}
 		j++
 		return err == nil
 	})
@@ -656,6 +691,9 @@ func decodeToolCalls(r *Request, t *Turn, v gjson.Result) *Error {
 	v.ForEach(func(_, c gjson.Result) bool {
 		at := t.Path.Sub("tool_calls", j)
 		j++
+		if err = r.room(t.Path.In("tool_calls")); err != nil {
+			return false
+		}
 		if err = anObject.check(c, at); err != nil {
 			return false
 		}

@@ -12,7 +12,13 @@ func decodeChatTools(r *Request, v gjson.Result) *Error {
 	v.ForEach(func(_, t gjson.Result) bool {
 		at := AtIndex("tools", i)
 		i++
+		if err = r.room(At("tools")); err != nil {
+			return false
+		}
 		if err = anObject.check(t, at); err != nil {
+			return false
+		}
+		if err = aString.checkMembers(t, at, "type"); err != nil {
 			return false
 		}
 		tool := Tool{Raw: t.Raw, Path: at}
@@ -91,6 +97,15 @@ func decodeCustom(r *Request, t *Tool, c gjson.Result, at Path) *Error {
 		return err
 	}
 	format := c.Get("format")
+	if err := aString.checkMembers(format, at.In("format"), "type"); err != nil {
+		return err
+	}
+	if err := anObject.checkMembers(format, at.In("format"), "grammar"); err != nil {
+		return err
+	}
+	if err := aString.checkMembers(format.Get("grammar"), at.In("format.grammar"), "syntax", "definition"); err != nil {
+		return err
+	}
 	t.Grammar = ToolGrammar{Type: format.Get("type").String(), Syntax: format.Get("grammar.syntax").String(),
 		Definition: format.Get("grammar.definition").String()}
 	switch t.Grammar.Type {
@@ -114,6 +129,9 @@ func decodeFunctions(r *Request, v gjson.Result) *Error {
 	v.ForEach(func(_, f gjson.Result) bool {
 		tool := Tool{Raw: f.Raw, Path: AtIndex("functions", i)}
 		i++
+		if err = r.room(At("functions")); err != nil {
+			return false
+		}
 		if err = decodeFunction(r, &tool, f, tool.Path); err == nil {
 			r.Tools = append(r.Tools, tool)
 		}
@@ -142,12 +160,18 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 	if !v.IsObject() {
 		return Invalid(at, "'tool_choice' must be none, auto, required or an object.")
 	}
+	if err := aString.checkMembers(v, at, "type"); err != nil {
+		return err
+	}
 	switch typ := v.Get("type").String(); typ {
 	case "":
 		return missing(at.In("type"))
 	case "allowed_tools":
 		c.Mode = ChoiceAllowed
 		allowed := v.Get("allowed_tools")
+		if err := anObject.check(allowed, at.In("allowed_tools")); err != nil {
+			return err
+		}
 		r.rest(v, at, []string{"type", "allowed_tools"}, nil)
 		r.rest(allowed, at.In("allowed_tools"), []string{"mode", "tools"}, nil)
 		switch allowed.Get("mode").String() {
@@ -161,25 +185,31 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 		if err := anArray.check(allowed.Get("tools"), list); err != nil {
 			return err
 		}
-		named := true
+		var err *Error
 		allowed.Get("tools").ForEach(func(_, t gjson.Result) bool {
-			kind, name := choiceTool(t)
-			named = name != ""
+			var kind ToolKind
+			var name string
+			if err = r.room(list); err != nil {
+				return false
+			}
+			if kind, name, err = choiceTool(t, at.Sub("allowed_tools.tools", len(c.Tools))); err != nil {
+				return false
+			}
 			if typ := t.Get("type").String(); kind != ToolBuiltin {
 				r.rest(t, at, []string{"type", typ}, nil)
 				r.rest(t.Get(typ), at, []string{"name"}, nil)
 			}
 			c.Tools = append(c.Tools, Tool{Kind: kind, Name: name, Raw: t.Raw, Path: at.Sub("allowed_tools.tools", len(c.Tools))})
-			return named
+			return true
 		})
-		if !named {
-			return Invalid(list, "'%s' must name each tool as {\"type\":\"function\",\"function\":{\"name\":…}}.", list)
+		if err != nil {
+			return err
 		}
 	default:
 		c.Mode = ChoiceNamed
-		c.Kind, c.Name = choiceTool(v)
-		if c.Name == "" {
-			return missing(at.In(typ + ".name"))
+		var err *Error
+		if c.Kind, c.Name, err = choiceTool(v, at); err != nil {
+			return err
 		}
 		if c.Kind != ToolBuiltin {
 			r.rest(v, at, []string{"type", typ}, nil)
@@ -192,15 +222,37 @@ func decodeToolChoice(r *Request, v gjson.Result) *Error {
 
 // choiceTool reads {"type":"function","function":{"name":…}}, the same of a
 // custom tool, or {"type":…} of a built-in one.
-func choiceTool(v gjson.Result) (ToolKind, string) {
-	switch typ := v.Get("type").String(); typ {
-	case "function":
-		return ToolFunction, v.Get("function.name").String()
-	case "custom":
-		return ToolCustom, v.Get("custom.name").String()
-	default:
-		return ToolBuiltin, typ
+func choiceTool(v gjson.Result, at Path) (ToolKind, string, *Error) {
+	if err := anObject.check(v, at); err != nil {
+		return 0, "", err
 	}
+	typ := v.Get("type")
+	if typ.Type == gjson.Null || typ.Type == gjson.String && typ.Str == "" {
+		return 0, "", missing(at.In("type"))
+	}
+	if err := aString.check(typ, at.In("type")); err != nil {
+		return 0, "", err
+	}
+	kind := ToolFunction
+	switch typ.Str {
+	case "function":
+	case "custom":
+		kind = ToolCustom
+	default:
+		return ToolBuiltin, typ.String(), nil
+	}
+	body, at := v.Get(typ.Str), at.In(typ.Str)
+	if body.Type == gjson.Null {
+		return 0, "", missing(at.In("name"))
+	}
+	if err := anObject.check(body, at); err != nil {
+		return 0, "", err
+	}
+	name := body.Get("name")
+	if name.Type == gjson.Null || name.Type == gjson.String && name.Str == "" {
+		return 0, "", missing(at.In("name"))
+	}
+	return kind, name.String(), aString.check(name, at.In("name"))
 }
 
 // decodeFunctionCall reads the deprecated function_call.
@@ -215,6 +267,11 @@ func decodeFunctionCall(r *Request, v gjson.Result) *Error {
 	case v.IsObject() && v.Get("name").Type == gjson.String:
 		c.Mode, c.Name = ChoiceNamed, v.Get("name").String()
 		r.rest(v, at, []string{"name"}, nil)
+	case v.IsObject():
+		if name := v.Get("name"); name.Type != gjson.Null {
+			return aString.check(name, at.In("name"))
+		}
+		return missing(at.In("name"))
 	default:
 		return Invalid(at, "'function_call' must be none, auto or an object with a name.")
 	}

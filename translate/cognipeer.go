@@ -94,6 +94,9 @@ func cognipeerRest(r *Request, input gjson.Result) *Error {
 		switch key {
 		case "version":
 		case "previous_response_id":
+			if v.Type != gjson.Null && v.Type != gjson.String {
+				return true, mistyped(At(key), respString)
+			}
 			previous = v.String()
 		case "runtime_context":
 			if v.IsObject() {
@@ -190,7 +193,7 @@ func (cognipeerFace) AppendError(dst []byte, e *Error) []byte {
 	switch {
 	case e.Kind == KindNotFound && e.Code == "model_not_found" && !e.NoRetry:
 		word = cognipeerNoAgent // an agent of ours, not a model of a backend's
-	case e.Kind == KindUnauthenticated && e.Code != "invalid_api_key":
+	case e.Kind == KindUnauthenticated && !e.NoRetry: // of a key of ours; an agent's own words stay
 		word, message = "Unauthorized", word
 	case e.Kind == KindForbidden:
 		word = "Forbidden: " + word

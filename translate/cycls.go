@@ -75,8 +75,12 @@ func cyclsQuery(r *Request, _ *Agent) string {
 	return "id=" + url.QueryEscape(r.ConversationID)
 }
 
-// AppendError implements Face: FastAPI's {"detail":"…"}.
+// AppendError implements Face: FastAPI's {"detail":"…"}. Who shows no credential
+// gets the server's own words, which clients know.
 func (cyclsCodec) AppendError(dst []byte, e *Error) []byte {
+	if e.Kind == KindUnauthenticated && !e.NoRetry { // an agent's own words stay
+		return append(dst, `{"detail":"Not authenticated"}`...)
+	}
 	dst = append(dst, `{"detail":`...)
 	dst = jsonx.AppendStringS(dst, e.ClientMessage())
 	return append(dst, '}')

@@ -109,6 +109,9 @@ func (d *cyclsRequest) messages(list gjson.Result) {
 	list.ForEach(func(_, m gjson.Result) bool {
 		at := AtIndex("messages", i)
 		i++
+		if d.err = d.r.room(At("messages")); d.err != nil {
+			return false
+		}
 		if !m.IsObject() {
 			return d.fail(at, "must be an object")
 		}
@@ -140,6 +143,9 @@ func (d *cyclsRequest) message(m gjson.Result, at Path) {
 		}
 		return true
 	})
+	if d.err = aString.checkMembers(m, at, "name", "tool_call_id"); d.err != nil {
+		return
+	}
 	t := Turn{Path: at, Name: name.String()}
 	switch role.Str {
 	case "user":
@@ -171,7 +177,9 @@ func (d *cyclsRequest) message(m gjson.Result, at Path) {
 	if d.err != nil {
 		return
 	}
-	d.attachments(&t, attachments)
+	if d.attachments(&t, attachments); d.err != nil {
+		return
+	}
 	if len(t.Blocks) == 0 && metadata {
 		return // nothing but the session's id
 	}
@@ -244,6 +252,9 @@ func (d *cyclsRequest) parts(t *Turn, list gjson.Result, member string) (metadat
 	list.ForEach(func(_, p gjson.Result) bool {
 		at := t.Path.Sub(member, i)
 		i++
+		if d.err = d.r.room(t.Path.In(member)); d.err != nil {
+			return false
+		}
 		if p.Type == gjson.String {
 			t.Blocks = append(t.Blocks, Block{Type: BlockText, Text: p.Str, Path: at})
 			return true
@@ -274,6 +285,13 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 		f[cyclsFieldOf(viewBytes(k.Str))] = v
 		return true
 	})
+	if !history { // an agent may have put anything into its own components
+		for _, m := range cyclsTexts {
+			if d.err = aString.checkMembers(p, at, m); d.err != nil {
+				return b, false
+			}
+		}
+	}
 	b = Block{Path: at}
 	typ := f[cyType]
 	if name := f[cyName]; cyclsIsNamed(viewBytes(typ.Str), viewBytes(name.Str)) { // .64
@@ -303,6 +321,9 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 			b.Headers = tableHeaders(viewBytes(h.Raw), kind)
 		}
 		f[cyRows].ForEach(func(_, row gjson.Result) bool {
+			if d.err = d.r.room(at.In("rows")); d.err != nil {
+				return false
+			}
 			b.Rows = append(b.Rows, cyclsRow(row))
 			return true
 		})
@@ -315,13 +336,20 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 		b.Type, b.Alt, b.Caption = BlockImage, f[cyAlt].String(), f[cyCaption].String()
 		b.URL = firstOf(f[cyImage].Str, f[cySrc].Str)
 		if u := f[cyImageURL]; b.URL == "" && u.IsObject() { // OpenAI's form
+			if d.err = aString.checkMembers(u, at.In("image_url"), "url", "detail"); d.err != nil {
+				return b, false
+			}
 			b.URL, b.Detail = u.Get("url").Str, u.Get("detail").String()
 			b.Inner = "image_url"
 		} else if b.URL == "" {
 			b.URL = u.Str
 		}
 		if b.URL == "" {
-			return d.nowhere(b, p, history, "image")
+			member := "image"
+			if f[cyImageURL].Exists() {
+				member = "image_url"
+			}
+			return d.nowhere(b, p, history, member)
 		}
 	case "file":
 		b.Type, b.Name = BlockFile, f[cyName].String()
@@ -359,6 +387,9 @@ func (d *cyclsRequest) part(p gjson.Result, at Path, history bool) (b Block, con
 	return b, true
 }
 
+// cyclsTexts are the members of a content part that are texts.
+var cyclsTexts = []string{"type", "text", "image", "src", "alt", "caption", "file", "path", "name"}
+
 // nowhere is an image or a file without an address: the client's mistake in
 // content, an agent's in the history.
 func (d *cyclsRequest) nowhere(b Block, p gjson.Result, history bool, typ string) (Block, bool) {
@@ -384,23 +415,39 @@ func (d *cyclsRequest) attachments(t *Turn, list gjson.Result) {
 		return
 	}
 	i := 0
+	shown := map[string]int{} // the first image or file of an address
+	for j := range t.Blocks {
+		if o := &t.Blocks[j]; o.Type == BlockImage || o.Type == BlockFile {
+			if _, ok := shown[o.URL]; !ok {
+				shown[o.URL] = j
+			}
+		}
+	}
 	list.ForEach(func(_, a gjson.Result) bool {
 		at := t.Path.Sub("attachments", i)
 		i++
+		if d.err = d.r.room(t.Path.In("attachments")); d.err != nil {
+			return false
+		}
 		if !a.IsObject() {
 			d.r.Ledger.Drop(at)
 			return true
 		}
+		if d.err = aString.checkMembers(a, at, "url", "path", "name", "type"); d.err != nil {
+			return false
+		}
 		where := firstOf(a.Get("url").String(), a.Get("path").String())
 		path := a.Get("path").String()
 		b := Block{Type: BlockFile, Name: a.Get("name").String(), MIME: a.Get("type").String(), URL: where, Path: at}
-		for j := range t.Blocks {
+		j, ok := shown[where]
+		if k, known := shown[path]; known && path != "" && (!ok || where == "" || k < j) {
+			j, ok = k, true
+		}
+		if ok && t.Blocks[j].URL != "" {
 			o := &t.Blocks[j]
-			if (o.Type == BlockImage || o.Type == BlockFile) && o.URL != "" && (o.URL == where || o.URL == path) {
-				o.MIME = firstOf(o.MIME, b.MIME)
-				o.Name = firstOf(o.Name, b.Name)
-				return true
-			}
+			o.MIME = firstOf(o.MIME, b.MIME)
+			o.Name = firstOf(o.Name, b.Name)
+			return true
 		}
 		switch {
 		case where == "":
@@ -409,6 +456,7 @@ func (d *cyclsRequest) attachments(t *Turn, list gjson.Result) {
 		case strings.HasPrefix(b.MIME, "image/"):
 			b.Type = BlockImage
 		}
+		shown[where] = len(t.Blocks)
 		t.Blocks = append(t.Blocks, b)
 		return true
 	})

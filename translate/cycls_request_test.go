@@ -246,7 +246,7 @@ func TestCyclsRequestErrors(t *testing.T) {
 	f(`{"messages":[{"role":"user","content":[{"text":"x"}]}]}`, "messages[0].content[0].type")
 	f(`{"messages":[{"role":"user","content":[{"type":"image"}]}]}`, "messages[0].content[0].image")
 	f(`{"messages":[{"role":"user","content":[{"type":"image","image":5}]}]}`, "messages[0].content[0].image")
-	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":5}}]}]}`, "messages[0].content[0].image")
+	f(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":5}}]}]}`, "messages[0].content[0].image_url.url")
 	f(`{"messages":[{"role":"user","content":[{"type":"file"}]}]}`, "messages[0].content[0].file")
 	f(`{"messages":[{"role":"user","parts":"x"}]}`, "messages[0].parts")
 	f(`{"messages":[{"role":"tool","content":"x"}]}`, "messages[0].tool_call_id")

@@ -45,14 +45,18 @@ type Error struct {
 	RetryAfter time.Duration
 	// NoRetry says that the agent may have run: x-should-retry: false.
 	NoRetry bool
-	// Cause is what happened, for the log.
+	// Cause is what happened, for the log. It never holds words of a body.
 	Cause error
 
-	unreadable bool // what could not be read must not be passed through
+	unreadable bool   // what could not be read must not be passed through
+	log        string // for the log, where Message may repeat words of the client's or of the agent's
 }
 
 // Error is the text for the log.
 func (e *Error) Error() string {
+	if e.log != "" {
+		return e.log
+	}
 	if e.Cause != nil {
 		return strings.TrimSuffix(e.Message, ".") + ": " + e.Cause.Error()
 	}
@@ -118,7 +122,10 @@ func InBand(status int, code, message string) *Error {
 		e.Code = firstOf(code, e.Code)
 	}
 	if status < 401 || status > 403 { // those are about the proxy's own credential
-		e.Message = firstOf(clone(cleanMessage(message)), "The agent reported an error.")
+		e.Message = clone(cleanMessage(message))
+		if e.log = "The agent reported an error in its answer."; e.Message == "" {
+			e.Message = "The agent reported an error."
+		}
 	}
 	if e.Code == "" {
 		e.Code = "agent_error"
@@ -164,17 +171,13 @@ func BackendStatus(status int, body *ErrorBody, retryAfter time.Duration, forwar
 	}
 	if body != nil && shown {
 		if m := cleanMessage(body.Message); m != "" {
-			e.Message = m
+			e.Message, e.log = m, fmt.Sprintf("The agent said why: backend answered %d", status)
 		}
 		e.Code = firstOf(body.Code, e.Code)
 		e.Param = body.Param
 	}
 	e.RetryAfter = retryAfter
-	detail := ""
-	if body != nil {
-		detail = cleanMessage(body.Message)
-	}
-	e.Cause = fmt.Errorf("backend answered %d: %s", status, detail)
+	e.Cause = fmt.Errorf("backend answered %d", status)
 	return e
 }
 

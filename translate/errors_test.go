@@ -51,8 +51,9 @@ func TestBackendStatus(t *testing.T) {
 		if e.RetryAfter != 3*time.Second {
 			t.Errorf("%d: retry-after %v is not carried", status, e.RetryAfter)
 		}
-		if e.Message == "" || e.Code == "" || e.Cause == nil || !strings.Contains(e.Cause.Error(), "their words") || !strings.Contains(e.Cause.Error(), fmt.Sprint(status)) {
-			t.Errorf("%d: message %q code %q cause %v", status, e.Message, e.Code, e.Cause)
+		// A backend may repeat the request in its words: they are no line of a log.
+		if e.Message == "" || e.Code == "" || strings.Contains(e.Error(), "their words") || !strings.Contains(e.Error(), fmt.Sprint(status)) {
+			t.Errorf("%d: message %q code %q log %q", status, e.Message, e.Code, e.Error())
 		}
 		if status == 404 || status == 405 {
 			for name, body := range map[string]*ErrorBody{"bare": {Message: "Not Found"}, "none": nil} {

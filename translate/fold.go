@@ -21,12 +21,16 @@ type Fold struct {
 	// Err is the failure, nil if the answer is whole.
 	Err   *Error
 	Ended bool
-	// Size is the number of bytes kept.
+	// Size is about the number of bytes kept.
 	Size int
 
 	blocks []*foldBlock
 	index  map[int]*foldBlock
+	byMsg  map[int]int // the place of a message in Messages
 }
+
+// foldCost is about what a block takes besides its texts.
+const foldCost = 768
 
 // FoldMessage is one message of an answer.
 type FoldMessage struct {
@@ -50,7 +54,9 @@ type foldBlock struct {
 }
 
 // NewFold makes an empty fold.
-func NewFold() *Fold { return &Fold{Usage: NoUsage(), index: map[int]*foldBlock{}} }
+func NewFold() *Fold {
+	return &Fold{Usage: NoUsage(), index: map[int]*foldBlock{}, byMsg: map[int]int{}}
+}
 
 // Event implements Sink.
 func (f *Fold) Event(e *Event) {
@@ -60,6 +66,7 @@ func (f *Fold) Event(e *Event) {
 	case EventBlockStart:
 		b := &foldBlock{block: cloneBlock(e.Block)}
 		b.block.Text = ""
+		f.Size += foldCost + e.Block.size()
 		f.blocks = append(f.blocks, b)
 		f.index[e.Index] = b
 		m := f.message(e)
@@ -69,8 +76,9 @@ func (f *Fold) Event(e *Event) {
 		if b == nil {
 			return
 		}
-		f.Size += len(e.Data)
+		f.Size += len(e.Data) + len(e.Logprobs)
 		if b.block.Type == BlockTable {
+			f.Size += 16
 			b.block.Rows = append(b.block.Rows, string(e.Data))
 			return
 		}
@@ -87,6 +95,7 @@ func (f *Fold) Event(e *Event) {
 		}
 	case EventAnnotation:
 		if b := f.index[e.Index]; b != nil {
+			f.Size += 16 + len(e.Data)
 			b.block.Annotations = append(b.block.Annotations, string(e.Data))
 		}
 	case EventBlockEnd:
@@ -94,6 +103,7 @@ func (f *Fold) Event(e *Event) {
 			b.close()
 			b.block.Status = e.Status
 			if e.Opaque != "" {
+				f.Size += len(e.Opaque)
 				b.block.Opaque = clone(e.Opaque)
 			}
 		}
@@ -124,11 +134,10 @@ func (b *foldBlock) close() {
 }
 
 func (f *Fold) message(e *Event) *FoldMessage {
-	for i := len(f.Messages) - 1; i >= 0; i-- {
-		if f.Messages[i].Msg == e.Msg {
-			return &f.Messages[i]
-		}
+	if i, ok := f.byMsg[e.Msg]; ok {
+		return &f.Messages[i]
 	}
+	f.byMsg[e.Msg] = len(f.Messages)
 	f.Messages = append(f.Messages, FoldMessage{Msg: e.Msg, Author: clone(e.Author), Phase: e.Phase})
 	return &f.Messages[len(f.Messages)-1]
 }
@@ -166,6 +175,16 @@ func clone(s string) string {
 		return ""
 	}
 	return string(append([]byte(nil), s...))
+}
+
+// size is the length of the texts that describe the block.
+func (b *Block) size() int {
+	n := len(b.ID) + len(b.CallID) + len(b.Name) + len(b.Language) + len(b.Style) + len(b.Title) + len(b.Headers) + len(b.URL) +
+		len(b.Alt) + len(b.Caption) + len(b.Data) + len(b.MIME) + len(b.FileID) + len(b.Detail) + len(b.Logprobs) + len(b.Opaque) + len(b.Native)
+	for i := range b.Parts {
+		n += foldCost + len(b.Parts[i].Text) + b.Parts[i].size()
+	}
+	return n
 }
 
 // cloneBlock copies the description of a block, whose strings may borrow from

@@ -19,6 +19,7 @@ const (
 	OpAgent              // describe one agent
 	OpCard               // describe the agent that serves this address (Cycls GET /config)
 	OpHealth             // the protocol's own health route
+	OpLimits             // tell the caller's own limits (LimitsFace)
 )
 
 // Route is one path of a face. Path is matched exactly, on the raw bytes of

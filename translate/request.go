@@ -25,6 +25,10 @@ type Request struct {
 	Stream bool
 	// IncludeUsage says that a Chat client asked for the usage chunk.
 	IncludeUsage bool
+	// NeedsUsage says that the proxy itself counts tokens: a backend that tells
+	// its usage only when asked is asked, and a client that did not ask is not
+	// told.
+	NeedsUsage bool
 	// ConversationID is the client's name for the conversation (Cycls ?id=).
 	ConversationID string
 	// Store is the client's own word on storing the answer.
@@ -42,6 +46,10 @@ type Request struct {
 	Ledger Ledger
 
 	callNames map[string]string // of the calls in Turns, by call id
+	byCall    map[string]callAt // the latest call of an id, while the turns are read
+	byTool    map[string]callAt // and of a tool
+	items     int               // room has been given to
+	offers    map[string]int    // the first of Tools of a name, where they are many
 	later     func() *Error     // decodes what Inbound.Lazy left
 	fault     *Error            // why the request cannot be translated
 	taken     []bool            // the Settings that the encoder has written
@@ -418,15 +426,51 @@ const (
 	FormatOther
 )
 
+// maxItems is how many messages, content parts, calls, citations, tools and so on a
+// request may have that is translated. What one becomes in the neutral form takes
+// many times the bytes of the smallest one in JSON: without a limit a body of the
+// allowed size could take a gigabyte.
+const maxItems = 1 << 15
+
+// room is the error that the request has more items than are translated, at the
+// list that has them; nil while it has not.
+func (r *Request) room(at Path) *Error {
+	if r.items++; r.items <= maxItems {
+		return nil
+	}
+	e := Invalid(at, "'%s' holds too much to be translated: a request may have %d messages, parts, calls and tools in all.", at, maxItems)
+	e.Code = "too_many_items"
+	return e
+}
+
 // OffersTool reports whether the client offered a function or custom tool of
 // that name.
-func (r *Request) OffersTool(name string) bool {
-	for i := range r.Tools {
-		if r.Tools[i].Name == name && r.Tools[i].Kind != ToolBuiltin {
-			return true
+func (r *Request) OffersTool(name string) bool { return r.offer(name) != nil }
+
+// offer is the function or custom tool that the client offered under that name,
+// nil if there is none.
+func (r *Request) offer(name string) *Tool {
+	const few = 16
+	if len(r.Tools) > few && r.offers == nil {
+		r.offers = make(map[string]int, len(r.Tools))
+		for i := len(r.Tools) - 1; i >= 0; i-- {
+			if r.Tools[i].Kind != ToolBuiltin {
+				r.offers[r.Tools[i].Name] = i
+			}
 		}
 	}
-	return false
+	if r.offers != nil {
+		if i, ok := r.offers[name]; ok {
+			return &r.Tools[i]
+		}
+		return nil
+	}
+	for i := range r.Tools {
+		if r.Tools[i].Name == name && r.Tools[i].Kind != ToolBuiltin {
+			return &r.Tools[i]
+		}
+	}
+	return nil
 }
 
 // ApplyDefaults fills in what the agent's configuration says where the client

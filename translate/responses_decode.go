@@ -120,6 +120,9 @@ func (d *respDecoder) Frame(f *sse.Frame, out Sink) {
 		e.typ, e.untyped = f.Event, true
 	}
 	d.dispatch(&e, data, out)
+	if n := len(d.items); n > maxOutputItems || d.cur < n && len(d.items[d.cur].parts) > maxOutputItems {
+		d.fail(Unreadable(errManyItems), out)
+	}
 }
 
 // parse reads the members of an event in one pass.
@@ -390,7 +393,12 @@ func (d *respDecoder) terminal(status string, response gjson.Result, out Sink) {
 		rest = StatusIncomplete
 	}
 	streamed := len(d.items)
-	for i, item := range respArray(response.Get("output")) {
+	items := respArray(response.Get("output"))
+	if len(items) > maxOutputItems {
+		d.fail(Unreadable(errManyItems), out)
+		return
+	}
+	for i, item := range items {
 		index := int64(i)
 		it := d.findFinal(index, respText(item.Get("id")))
 		switch {
@@ -453,12 +461,18 @@ func called(told []respItem, item gjson.Result) bool {
 	return false
 }
 
-// respArray are the elements of an array; a value of another type has none.
+// respArray are the elements of an array, one more than there may be at most; a
+// value of another type has none.
 func respArray(v gjson.Result) []gjson.Result {
 	if !v.IsArray() {
 		return nil
 	}
-	return v.Array()
+	var list []gjson.Result
+	v.ForEach(func(_, e gjson.Result) bool {
+		list = append(list, e)
+		return len(list) <= maxOutputItems
+	})
+	return list
 }
 
 // respTellsError reports whether the member error of a response tells one.
@@ -504,7 +518,12 @@ func (d *respDecoder) usage(v gjson.Result, out Sink) {
 	out.Event(&d.event)
 }
 
+// maxOutputItems is how many items an answer may have, and an item parts: each is
+// remembered until the answer's end.
+const maxOutputItems = 4096
+
 var (
+	errManyItems  = errors.New("the answer has too many output items")
 	errNoResponse = errors.New("the body is not a response object")
 	errNotDone    = errors.New("the response is not finished")
 )

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -27,7 +28,9 @@ func (d *respRequest) decodeInput() *Error {
 	i, before := -1, len(d.r.Turns)
 	d.input.ForEach(func(_, item gjson.Result) bool {
 		i++
-		err = d.item(item, AtIndex("input", i))
+		if err = d.r.room(at); err == nil {
+			err = d.item(item, AtIndex("input", i))
+		}
 		return err == nil
 	})
 	if err == nil && len(d.r.Turns) == before {
@@ -49,6 +52,9 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	case kind.Type != gjson.String:
 		return Invalid(at.In("type"), "'%s' is required and must be a string.", at.In("type"))
 	}
+	if err := aString.checkMembers(v, at, "id", "status"); err != nil {
+		return err
+	}
 	switch t := kind.String(); t {
 	case "message":
 		return d.message(v, at)
@@ -57,8 +63,7 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	case "function_call_output", "custom_tool_call_output":
 		return d.callOutput(v, at, t == "custom_tool_call_output")
 	case "reasoning":
-		d.reasoningItem(v, at)
-		return nil
+		return d.reasoningItem(v, at)
 	default:
 		ran, known := respItems[t]
 		if !known {
@@ -106,6 +111,9 @@ func (d *respRequest) assistant(at Path) *Turn {
 }
 
 func (d *respRequest) message(v gjson.Result, at Path) *Error {
+	if err := aString.checkMembers(v, at, "id", "status", "phase"); err != nil {
+		return err
+	}
 	t := Turn{Path: at, ID: respText(v.Get("id"))}
 	switch respText(v.Get("role")) {
 	case "user":
@@ -136,8 +144,8 @@ func (d *respRequest) message(v gjson.Result, at Path) *Error {
 	}
 	if t.Role == RoleAssistant {
 		// The reasoning items before a message belong to it.
-		if n := len(d.r.Turns); n > 0 && d.r.Turns[n-1].onlyReasons() {
-			last := &d.r.Turns[n-1]
+		if seen := d.last(); seen != nil && !seen.other {
+			last := &d.r.Turns[len(d.r.Turns)-1]
 			last.Blocks = append(last.Blocks, t.Blocks...)
 			last.Phase, last.ID, last.Path = t.Phase, t.ID, at
 			return nil
@@ -147,18 +155,29 @@ func (d *respRequest) message(v gjson.Result, at Path) *Error {
 	return nil
 }
 
-// onlyReasons reports whether the turn is the assistant's and holds nothing
-// but reasoning.
-func (t *Turn) onlyReasons() bool {
-	if t.Role != RoleAssistant {
-		return false
+// respSeen is what is known of the blocks of a turn that goes on: they are looked
+// at once, however many items join it.
+type respSeen struct {
+	turn, blocks int
+	says         bool // content
+	other        bool // anything but reasoning
+}
+
+// last looks at the last turn; nil if that is not the assistant's.
+func (d *respRequest) last() *respSeen {
+	n := len(d.r.Turns) - 1
+	if n < 0 || d.r.Turns[n].Role != RoleAssistant {
+		return nil
 	}
-	for i := range t.Blocks {
-		if t.Blocks[i].Type != BlockReasoning {
-			return false
-		}
+	if d.seen.turn != n {
+		d.seen = respSeen{turn: n}
 	}
-	return true
+	for blocks := d.r.Turns[n].Blocks; d.seen.blocks < len(blocks); d.seen.blocks++ {
+		t := blocks[d.seen.blocks].Type
+		d.seen.says = d.seen.says || ContentBlocks.Has(t)
+		d.seen.other = d.seen.other || t != BlockReasoning
+	}
+	return &d.seen
 }
 
 func respPhase(s string) Phase {
@@ -190,6 +209,9 @@ func (d *respRequest) parts(v gjson.Result, at Path, mid string, status EndStatu
 	v.ForEach(func(_, p gjson.Result) bool {
 		j++
 		var b Block
+		if err = d.r.room(at.In(mid)); err != nil {
+			return false
+		}
 		if b, err = d.part(p, at.Sub(mid, j)); err == nil {
 			b.Status = status
 			blocks = append(blocks, b)
@@ -211,6 +233,9 @@ var respPartMembers = map[string][]string{
 
 func (d *respRequest) part(v gjson.Result, at Path) (Block, *Error) {
 	b := Block{Path: at}
+	if !v.IsObject() {
+		return b, mistyped(at, respObject)
+	}
 	need := func(key string) (string, *Error) {
 		s := v.Get(key)
 		if s.Type != gjson.String {
@@ -221,11 +246,19 @@ func (d *respRequest) part(v gjson.Result, at Path) (Block, *Error) {
 	var err *Error
 	switch kind := respText(v.Get("type")); kind {
 	case "input_text", "output_text", "text":
-		b.Text, err = need("text")
-		if list := v.Get("annotations"); list.IsArray() { // SDKs dump null where there are none
+		if err := anArray.checkMembers(v, at, "annotations", "logprobs"); err != nil { // SDKs dump null where there are none
+			return b, err
+		}
+		if b.Text, err = need("text"); err != nil {
+			return b, err
+		}
+		if list := v.Get("annotations"); list.IsArray() {
 			list.ForEach(func(_, a gjson.Result) bool {
+				if err = d.r.room(at.In("annotations")); err == nil {
+					err = anObject.check(a, At(at.In("annotations["+strconv.Itoa(len(b.Annotations))+"]").String()))
+				}
 				b.Annotations = append(b.Annotations, a.Raw)
-				return true
+				return err == nil
 			})
 		}
 		if l := v.Get("logprobs"); l.IsArray() && len(l.Raw) > 2 {
@@ -236,6 +269,9 @@ func (d *respRequest) part(v gjson.Result, at Path) (Block, *Error) {
 		b.Text, err = need("refusal")
 	case "input_image":
 		b.Type = BlockImage
+		if err := aString.checkMembers(v, at, "detail", "file_id"); err != nil {
+			return b, err
+		}
 		b.Detail, b.FileID = respText(v.Get("detail")), respText(v.Get("file_id"))
 		if u := v.Get("image_url"); u.Exists() && u.Type != gjson.Null || b.FileID == "" {
 			if b.URL, err = need("image_url"); err == nil && b.URL == "" {
@@ -244,6 +280,9 @@ func (d *respRequest) part(v gjson.Result, at Path) (Block, *Error) {
 		}
 	case "input_file":
 		b.Type = BlockFile
+		if err := aString.checkMembers(v, at, "detail", "filename", "file_id", "file_url", "file_data"); err != nil {
+			return b, err
+		}
 		b.Name, b.FileID, b.URL = respText(v.Get("filename")), respText(v.Get("file_id")), respText(v.Get("file_url"))
 		b.Detail = respText(v.Get("detail"))
 		b.MIME, b.Data = respDataURL(respText(v.Get("file_data")))
@@ -304,6 +343,9 @@ func (d *respRequest) callOutput(v gjson.Result, at Path, custom bool) *Error {
 	if b.CallID == "" {
 		return Invalid(at.In("call_id"), "'%s' is required and must be a string.", at.In("call_id"))
 	}
+	if err := aString.checkMembers(v, at, "name"); err != nil {
+		return err
+	}
 	b.Name = respText(v.Get("name"))
 	d.r.rest(v, at, []string{"type", "id", "call_id", "output", "name", "status"}, respCallHabits)
 	out := v.Get("output")
@@ -324,25 +366,43 @@ func (d *respRequest) callOutput(v gjson.Result, at Path, custom bool) *Error {
 
 // reasoningItem reads a reasoning item that comes back: one block a part, the
 // encrypted content on the last one.
-func (d *respRequest) reasoningItem(v gjson.Result, at Path) {
+func (d *respRequest) reasoningItem(v gjson.Result, at Path) *Error {
+	if err := anArray.checkMembers(v, at, "summary", "content"); err != nil { // SDKs dump null for the one that is not there
+		return err
+	}
+	if err := aString.checkMembers(v, at, "encrypted_content"); err != nil {
+		return err
+	}
+	var err *Error
 	id := respText(v.Get("id"))
 	d.r.rest(v, at, []string{"type", "id", "summary", "content", "encrypted_content", "status"}, nil)
-	n := len(d.r.Turns)
 	var blocks []Block
 	for _, mid := range [...]string{"summary", "content"} {
 		parts := v.Get(mid)
-		if !parts.IsArray() { // SDKs dump null for the one that is not there
+		if !parts.IsArray() {
 			continue
 		}
 		j := -1
 		parts.ForEach(func(_, p gjson.Result) bool {
 			j++
+			if err = d.r.room(at.In(mid)); err != nil {
+				return false
+			}
+			if err = anObject.check(p, at.Sub(mid, j)); err == nil {
+				err = aString.checkMembers(p, at.Sub(mid, j), "type", "text")
+			}
+			if err != nil {
+				return false
+			}
 			d.r.rest(p, at.Sub(mid, j), []string{"type", "text"}, nil)
 			blocks = append(blocks, Block{
 				Type: BlockReasoning, Summary: mid == "summary", ID: id, Text: respText(p.Get("text")), Path: at.Sub(mid, j),
 			})
 			return true
 		})
+		if err != nil {
+			return err
+		}
 	}
 	if opaque := respText(v.Get("encrypted_content")); opaque != "" {
 		if len(blocks) == 0 {
@@ -351,23 +411,15 @@ func (d *respRequest) reasoningItem(v gjson.Result, at Path) {
 		blocks[len(blocks)-1].Opaque = opaque
 	}
 	if len(blocks) == 0 {
-		return // an item without a word and without a secret
+		return nil // an item without a word and without a secret
 	}
 	// A message that is followed by reasoning is over: the reasoning belongs to
 	// what comes next.
-	if n > 0 && d.r.Turns[n-1].Role == RoleAssistant && !d.r.Turns[n-1].says() {
-		d.r.Turns[n-1].Blocks = append(d.r.Turns[n-1].Blocks, blocks...)
-		return
+	if seen := d.last(); seen != nil && !seen.says {
+		last := &d.r.Turns[len(d.r.Turns)-1]
+		last.Blocks = append(last.Blocks, blocks...)
+		return nil
 	}
 	d.r.Turns = append(d.r.Turns, Turn{Role: RoleAssistant, Path: at, Blocks: blocks})
-}
-
-// says reports whether the turn holds content.
-func (t *Turn) says() bool {
-	for i := range t.Blocks {
-		if ContentBlocks.Has(t.Blocks[i].Type) {
-			return true
-		}
-	}
-	return false
+	return nil
 }

@@ -579,7 +579,7 @@ func (d *respDecoder) native(it *respItem, item gjson.Result, status EndStatus, 
 func respRanResult(item gjson.Result) (text string, failed bool) {
 	for _, key := range [...]string{"error", "output", "results", "outputs"} {
 		switch v := item.Get(key); {
-		case v.Type == gjson.Null, v.IsArray() && len(v.Array()) == 0:
+		case v.Type == gjson.Null, v.IsArray() && isBare(v):
 		case v.Type == gjson.String:
 			text = v.String()
 		default:

@@ -12,6 +12,7 @@ type respRequest struct {
 	input   gjson.Result
 	choice  gjson.Result
 	unknown int
+	seen    respSeen
 	state   []respStateful // fields that need stored conversations
 
 	// lazy keeps objections for Request.Complete, but for those to the fields
@@ -52,9 +53,9 @@ var respKindNames = [...]string{"a value", "a number", "an integer", "a string",
 func (k respKind) fits(v gjson.Result) bool {
 	switch k {
 	case respNumber:
-		return v.Type == gjson.Number
+		return isFinite(v)
 	case respInteger:
-		return v.Type == gjson.Number && v.Num == math.Trunc(v.Num)
+		return isFinite(v) && v.Num == math.Trunc(v.Num)
 	case respString:
 		return v.Type == gjson.String
 	case respBool:
@@ -276,6 +277,9 @@ func (d *respRequest) include(v gjson.Result) *Error {
 	v.ForEach(func(_, w gjson.Result) bool {
 		i++
 		at := AtIndex("include", i)
+		if err = d.r.room(At("include")); err != nil {
+			return false
+		}
 		if w.Type != gjson.String {
 			err = mistyped(at, respString)
 			return false
@@ -372,6 +376,9 @@ func (d *respRequest) format(v gjson.Result) *Error {
 			return mistyped(f.Path.In("schema"), respObject)
 		}
 		f.Name, f.Schema = name.String(), schema.Raw
+		if err := aString.checkMembers(v, f.Path, "description"); err != nil {
+			return err
+		}
 		f.Description = respText(v.Get("description"))
 		if s := v.Get("strict"); s.Type != gjson.Null && !s.IsBool() {
 			return mistyped(f.Path.In("strict"), respBool)
@@ -410,6 +417,9 @@ func (d *respRequest) tools(v gjson.Result) *Error {
 	v.ForEach(func(_, t gjson.Result) bool {
 		i++
 		var tool Tool
+		if err = d.r.room(At("tools")); err != nil {
+			return false
+		}
 		if tool, err = d.tool(t, AtIndex("tools", i)); err == nil {
 			d.r.Tools = append(d.r.Tools, tool)
 		}
@@ -446,6 +456,9 @@ func (d *respRequest) tool(v gjson.Result, at Path) (Tool, *Error) {
 		if f.Type != gjson.Null && !f.IsObject() {
 			return t, mistyped(at.In("format"), respObject)
 		}
+		if err := aString.checkMembers(f, at.In("format"), "type", "syntax", "definition"); err != nil {
+			return t, err
+		}
 		t.Grammar = ToolGrammar{
 			Type: respText(f.Get("type")), Syntax: respText(f.Get("syntax")), Definition: respText(f.Get("definition")),
 		}
@@ -459,6 +472,9 @@ func (d *respRequest) tool(v gjson.Result, at Path) (Tool, *Error) {
 	default:
 		t.Kind, t.Name = ToolBuiltin, kind.String()
 		return t, nil
+	}
+	if err := aString.checkMembers(v, at, "name", "description"); err != nil {
+		return t, err
 	}
 	t.Name, t.Description = respText(v.Get("name")), respText(v.Get("description"))
 	if t.Name == "" {
@@ -488,6 +504,11 @@ func (d *respRequest) toolChoice(v gjson.Result) *Error {
 		return nil
 	}
 	kind := respText(v.Get("type"))
+	if v.IsObject() {
+		if err := aString.checkMembers(v, c.Path, "type", "mode", "name"); err != nil {
+			return err
+		}
+	}
 	if !v.IsObject() || kind == "" {
 		return Invalid(c.Path, "'tool_choice' must be none, auto, required or an object with a type.")
 	}
@@ -510,6 +531,19 @@ func (d *respRequest) toolChoice(v gjson.Result) *Error {
 		tools.ForEach(func(_, t gjson.Result) bool {
 			j++
 			tool := Tool{Raw: t.Raw, Path: At("tool_choice").Sub("tools", j), Name: respText(t.Get("name"))}
+			if err = d.r.room(c.Path.In("tools")); err != nil {
+				return false
+			}
+			if err = anObject.check(t, tool.Path); err == nil {
+				err = aString.checkMembers(t, tool.Path, "type", "name")
+			}
+			if err != nil {
+				return false
+			}
+			if respText(t.Get("type")) == "" {
+				err = Invalid(tool.Path.In("type"), "'%s' is required.", tool.Path.In("type"))
+				return false
+			}
 			tool.Kind = respToolKind(respText(t.Get("type")))
 			if tool.Kind == ToolBuiltin {
 				tool.Name = respText(t.Get("type"))

@@ -60,11 +60,17 @@ func (s *splice) prepend(path, raw string) {
 	if !r.IsArray() {
 		return
 	}
-	if len(r.Array()) > 0 {
+	if !isBare(r) {
 		raw += ","
 	}
 	at := r.Index + 1
 	s.edits = append(s.edits, edit{at, at, raw})
+}
+
+// isBare reports whether an object or an array has nothing in it.
+func isBare(v gjson.Result) bool {
+	c := firstByte(v.Raw[1:])
+	return c == ']' || c == '}'
 }
 
 func (s *splice) replace(r gjson.Result, raw string) {

@@ -17,6 +17,7 @@ var swarmsProtocol = Protocol{
 		{Method: "POST", Path: swarmsPath, Op: OpGenerate},
 		{Method: "POST", Path: "/v1/agent/batch/completions", Op: OpBatch},
 		{Method: "GET", Path: "/v1/models/available", Op: OpAgents},
+		{Method: "GET", Path: "/v1/rate/limits", Op: OpLimits},
 		{Method: "GET", Path: "/health", Op: OpHealth},
 	},
 	BackendPath: swarmsPath,

@@ -311,12 +311,20 @@ func (e *swarmsRequest) tools() *Error {
 			e.args = append(e.args, `"required"`...)
 		}
 	}
+	type tool struct {
+		kind ToolKind
+		name string
+	}
+	allowed := map[tool]bool{}
+	for i := range c.Tools {
+		allowed[tool{c.Tools[i].Kind, c.Tools[i].Name}] = true
+	}
 	for i := range e.r.Tools {
 		t := &e.r.Tools[i]
 		switch {
 		case t.Kind == ToolBuiltin:
 			return e.unsupported(t.Path)
-		case c.Mode == ChoiceNone || c.Mode == ChoiceAllowed && !allowedSwarmsTool(c, t):
+		case c.Mode == ChoiceNone || c.Mode == ChoiceAllowed && !allowed[tool{t.Kind, t.Name}]:
 			continue
 		case t.Kind == ToolCustom:
 			e.r.Ledger.Drop(t.Path)
@@ -347,16 +355,6 @@ func (e *swarmsRequest) tools() *Error {
 		e.toolList = append(b, "}}"...)
 	}
 	return nil
-}
-
-// allowedSwarmsTool reports whether a choice among some tools names t.
-func allowedSwarmsTool(c *ToolChoice, t *Tool) bool {
-	for i := range c.Tools {
-		if c.Tools[i].Name == t.Name && c.Tools[i].Kind == t.Kind {
-			return true
-		}
-	}
-	return false
 }
 
 // format refuses what the backend cannot hold itself to. Only a client of this

@@ -40,7 +40,7 @@ func swarmsCalls(v gjson.Result) ([]swarmsCall, bool) {
 			c.args = "{}"
 		}
 		calls = append(calls, c)
-		return true
+		return len(calls) <= maxItems // more are refused by whoever asks
 	}
 	if v.IsObject() {
 		add(v)
@@ -150,7 +150,7 @@ func (d *swarmsDecoder) hold(calls []swarmsCall, author string, out Sink) {
 		}
 		d.know(c)
 	}
-	if d.held > MaxAnswer {
+	if d.held > MaxAnswer || len(d.calls) > maxOutputItems {
 		d.fail(Unreadable(errSwarmsHeld), out)
 	}
 }
@@ -178,12 +178,8 @@ func (d *swarmsDecoder) tell(c *swarmsCall, ran bool, msg int, out Sink) int {
 }
 
 func (d *swarmsDecoder) offeredCustom(name string) bool {
-	for i := range d.setup.Request.Tools {
-		if t := &d.setup.Request.Tools[i]; t.Name == name && t.Kind != ToolBuiltin {
-			return t.Kind == ToolCustom
-		}
-	}
-	return false
+	t := d.setup.Request.offer(name)
+	return t != nil && t.Kind == ToolCustom
 }
 
 // emit sends a whole block.

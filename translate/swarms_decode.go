@@ -25,7 +25,7 @@ func (swarmsBackend) NewDecoder(s *Setup) Decoder {
 
 var (
 	errSwarmsShape = errors.New("a Swarms answer must be an object with outputs")
-	errSwarmsHeld  = errors.New("the tool calls of the answer exceed 16 MiB")
+	errSwarmsHeld  = errors.New("the tool calls of the answer are too many, or exceed 16 MiB")
 )
 
 // swarmsDecoder reads one answer. A stream says who speaks only in the events

@@ -22,6 +22,9 @@ func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
 	history.ForEach(func(k, v gjson.Result) bool {
 		at := AtIndex("history", i)
 		i++
+		if err = r.room(At("history")); err != nil {
+			return false
+		}
 		switch {
 		case v.IsObject():
 			err = h.entry(v, at)
@@ -45,7 +48,7 @@ func decodeSwarmsHistory(r *Request, history gjson.Result) *Error {
 // "tool", which the vendor lacks, brings the result of such a call.
 func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 	r := h.r
-	var role, content, callID, toolCalls gjson.Result
+	var role, content, callID, toolCalls, name gjson.Result
 	t := Turn{Path: at}
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.String() {
@@ -58,9 +61,7 @@ func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 		case "tool_calls":
 			toolCalls = v
 		case "name":
-			if v.Type == gjson.String {
-				t.Name = v.String()
-			}
+			name = v
 		// The entries of an answer have these.
 		case "timestamp":
 			r.Ledger.Drop(at.Sub("timestamp", -1))
@@ -77,6 +78,10 @@ func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 		p := at.Sub("role", -1)
 		return Invalid(p, "'%s' must be a string.", p)
 	}
+	if err := aString.checkMembers(v, at, "name", "tool_call_id"); err != nil {
+		return err
+	}
+	t.Name = name.String()
 	p := at.Sub("content", -1)
 	switch name := role.String(); {
 	case swarmsIsUser(name):
@@ -123,6 +128,9 @@ func (h *swarmsHistory) entry(v gjson.Result, at Path) *Error {
 		r.Ledger.Drop(at.Sub("tool_calls", -1))
 	}
 	for i, c := range calls {
+		if err := r.room(p); err != nil {
+			return err
+		}
 		id := c.id
 		if id == "" {
 			id = "call_" + strconv.Itoa(len(r.Turns)) + "_" + strconv.Itoa(i)

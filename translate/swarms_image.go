@@ -35,7 +35,9 @@ func decodeSwarmsImages(r *Request, img, imgs gjson.Result) *Error {
 		var err *Error
 		i := 0
 		imgs.ForEach(func(_, v gjson.Result) bool {
-			err = add(v, AtIndex("imgs", i))
+			if err = r.room(At("imgs")); err == nil {
+				err = add(v, AtIndex("imgs", i))
+			}
 			i++
 			return err == nil
 		})

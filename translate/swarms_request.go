@@ -238,6 +238,8 @@ const (
 	swarmsText
 	swarmsBool
 	swarmsLoops // a whole number above zero or "auto"
+	swarmsStops // a string or strings
+	swarmsObject
 )
 
 // swarmsArgs are the members of llm_args that the neutral model knows. The
@@ -250,11 +252,11 @@ var swarmsArgs = [...]swarmsParam{
 	{"frequency_penalty", ParamFrequencyPenalty, swarmsNumber},
 	{"max_tokens", ParamMaxTokens, swarmsPositive},
 	{"max_completion_tokens", ParamMaxTokens, swarmsPositive},
-	{"stop", ParamStop, swarmsAny},
+	{"stop", ParamStop, swarmsStops},
 	{"seed", ParamSeed, swarmsWhole},
 	{"n", ParamN, swarmsPositive},
 	{"user", ParamUser, swarmsText},
-	{"logit_bias", ParamLogitBias, swarmsAny},
+	{"logit_bias", ParamLogitBias, swarmsObject},
 	{"logprobs", ParamLogprobs, swarmsBool},
 	{"top_logprobs", ParamTopLogprobs, swarmsWhole},
 	{"parallel_tool_calls", ParamParallelToolCalls, swarmsBool},
@@ -272,7 +274,7 @@ func (p *swarmsParam) decode(r *Request, object gjson.Result, at Path) *Error {
 	raw, want := v.Raw, ""
 	switch p.form {
 	case swarmsNumber:
-		if v.Type != gjson.Number {
+		if !isFinite(v) {
 			want = "a number"
 		}
 	case swarmsPositive, swarmsWhole, swarmsLoops:
@@ -288,6 +290,14 @@ func (p *swarmsParam) decode(r *Request, object gjson.Result, at Path) *Error {
 			want = "a whole number above zero"
 		default:
 			raw = strconv.FormatInt(n, 10)
+		}
+	case swarmsStops:
+		if err := stringOrStrings.check(v, at); err != nil {
+			return err
+		}
+	case swarmsObject:
+		if !v.IsObject() {
+			want = "an object"
 		}
 	case swarmsText:
 		if v.Type != gjson.String {
@@ -372,7 +382,14 @@ func decodeSwarmsChoice(r *Request, v gjson.Result, at Path) *Error {
 		c.Mode = ChoiceAuto
 	case v.Type == gjson.String && v.Str == "required":
 		c.Mode = ChoiceRequired
-	case v.Get("function.name").Type == gjson.String:
+	case v.IsObject():
+		f, inner := v.Get("function"), at.In("function")
+		if err := anObject.check(f, inner); err != nil {
+			return err
+		}
+		if err := aString.check(f.Get("name"), inner.In("name")); err != nil {
+			return err
+		}
 		c.Mode, c.Name = ChoiceNamed, v.Get("function.name").String()
 	default:
 		return Invalid(at, "'%s' must be none, auto, required or a function.", at)
@@ -384,13 +401,29 @@ func decodeSwarmsChoice(r *Request, v gjson.Result, at Path) *Error {
 // decodeSwarmsFormat reads an output format in the form of Chat Completions.
 func decodeSwarmsFormat(r *Request, v gjson.Result, at Path) *Error {
 	f := Format{Path: at}
+	if v.IsObject() {
+		if err := aString.checkMembers(v, at, "type"); err != nil {
+			return err
+		}
+	}
 	switch v.Get("type").String() {
 	case "text":
 		f.Kind = FormatText
 	case "json_object":
 		f.Kind = FormatJSONObject
 	case "json_schema":
-		s := v.Get("json_schema")
+		s, inner := v.Get("json_schema"), at.In("json_schema")
+		if err := anObject.check(s, inner); err != nil {
+			return err
+		}
+		for _, m := range [...]struct {
+			kind valueKind
+			name string
+		}{{aString, "name"}, {aString, "description"}, {anObject, "schema"}, {aBoolean, "strict"}} {
+			if err := m.kind.checkMembers(s, inner, m.name); err != nil {
+				return err
+			}
+		}
 		f.Kind = FormatJSONSchema
 		f.Name, f.Description, f.Schema = s.Get("name").String(), s.Get("description").String(), s.Get("schema").Raw
 		if strict := s.Get("strict"); strict.IsBool() {
@@ -418,11 +451,17 @@ func decodeSwarmsTools(r *Request, list gjson.Result, key string) *Error {
 	list.ForEach(func(_, v gjson.Result) bool {
 		p := At("agent_config").Sub(key, i)
 		i++
+		if err = r.room(at); err != nil {
+			return false
+		}
 		f := v.Get("function")
 		if !f.IsObject() && v.IsObject() && v.Get("name").Exists() {
 			f = v
 		}
 		t := v.Get("type")
+		if err = swarmsToolKinds(f, v, p); err != nil {
+			return false
+		}
 		if name := f.Get("name"); name.Type != gjson.String || name.Str == "" || t.Exists() && t.Str != "function" {
 			err = Invalid(p, "'%s' must be a function tool: {\"type\":\"function\",\"function\":{\"name\":…}}.", p)
 			return false
@@ -444,6 +483,30 @@ func decodeSwarmsTools(r *Request, list gjson.Result, key string) *Error {
 		return true
 	})
 	return err
+}
+
+// swarmsToolKinds checks what stands in a tool. f is the tool
+// itself or what is in its envelope.
+func swarmsToolKinds(f, tool gjson.Result, at Path) *Error {
+	if !tool.IsObject() {
+		return nil // and no tool
+	}
+	if err := aString.checkMembers(tool, at, "type"); err != nil {
+		return err
+	}
+	if f.Raw != tool.Raw {
+		if err := anObject.checkMembers(tool, at, "function"); err != nil {
+			return err
+		}
+		at = at.In("function")
+	}
+	if err := aString.checkMembers(f, at, "name", "description"); err != nil {
+		return err
+	}
+	if err := anObject.checkMembers(f, at, "parameters"); err != nil {
+		return err
+	}
+	return aBoolean.checkMembers(f, at, "strict")
 }
 
 // swarmsUnknown counts the members of a tool that nobody knows.
@@ -475,13 +538,11 @@ func decodeSwarmsToolNames(r *Request, v gjson.Result) *Error {
 		return nil
 	}
 	at := At("tools_enabled")
-	ok := v.IsArray()
-	v.ForEach(func(_, name gjson.Result) bool {
-		ok = ok && name.Type == gjson.String
-		return ok
-	})
-	if !ok {
+	if !v.IsArray() {
 		return Invalid(at, "'tools_enabled' must be a list of strings.")
+	}
+	if err := stringOrStrings.check(v, at); err != nil {
+		return err
 	}
 	r.Set(ParamToolsEnabled, v.Raw, at)
 	return nil

@@ -259,7 +259,7 @@ func TestSwarmsRequestErrorsNameTheField(t *testing.T) {
 		{"img", `{"agent_config":{},"task":"t","img":"/etc/passwd"}`},
 		{"agent_config.description", `{"agent_config":{"description":["x"]},"task":"t"}`},
 		{"imgs[1]", `{"agent_config":{},"task":"t","imgs":["http://x",1]}`},
-		{"tools_enabled", `{"agent_config":{},"task":"t","tools_enabled":[1]}`},
+		{"tools_enabled[0]", `{"agent_config":{},"task":"t","tools_enabled":[1]}`},
 		{"agent_config.agent_name", `{"agent_config":{"agent_name":1},"task":"t"}`},
 		{"agent_config.model_name", `{"agent_config":{"model_name":{}},"task":"t"}`},
 		{"agent_config.system_prompt", `{"agent_config":{"system_prompt":[]},"task":"t"}`},

@@ -134,7 +134,9 @@ func decodeTicosRequest(r *Request) *Error {
 	default:
 		j := 0
 		input.ForEach(func(_, part gjson.Result) bool {
-			turn.Blocks, err = decodePart(r, turn.Blocks, part, AtIndex("input", j))
+			if err = r.room(at); err == nil {
+				turn.Blocks, err = decodePart(r, turn.Blocks, part, AtIndex("input", j))
+			}
 			j++
 			return err == nil
 		})

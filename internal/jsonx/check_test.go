@@ -59,6 +59,29 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+func TestMaxKeys(t *testing.T) {
+	t.Parallel()
+	object := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"k%d":{"a":1},`, i)
+		}
+		return `{"x":[` + `{` + b.String() + `"l":0}` + `]}`
+	}
+	o := CheckOptions{Duplicates: AllDepths, MaxKeys: 100}
+	if err := Check([]byte(object(99)), o); err != nil {
+		t.Error(err)
+	}
+	var se *SyntaxError
+	if err := Check([]byte(object(100)), o); !errors.As(err, &se) || se.Msg != msgCrowd || se.Offset != strings.Index(object(100), `"l"`) {
+		t.Errorf("got %v, want too many keys at the last", err)
+	}
+	o.Duplicates = 1
+	if err := Check([]byte(object(100)), o); err != nil {
+		t.Errorf("below the depth of Duplicates: %v", err)
+	}
+}
+
 func TestDuplicateErrorShowsLittleOfALongKey(t *testing.T) {
 	t.Parallel()
 	key := strings.Repeat("k", 1<<20)

@@ -60,6 +60,8 @@ const (
 	msgAfter   = "data after the value"
 	msgOpen    = "value not read to its end"
 	msgDup     = "duplicate key"
+	msgCrowd   = "too many keys in one object"
+	msgSize    = "larger than 4 GiB"
 )
 
 const (
@@ -420,7 +422,7 @@ after:
 
 end:
 	i++
-	if inObj && keys != nil && depth <= keys.depth && !keys.close(b) {
+	if inObj && keys != nil && depth <= keys.depth && !keys.close(b, depth) {
 		return keys.dup, msgDup
 	}
 	depth--
@@ -446,7 +448,7 @@ key:
 	} else if i, msg = scanString(b, i); msg != "" {
 		return i, msg
 	}
-	if keys != nil && depth <= keys.depth && !keys.add(b, start, i) {
+	if keys != nil && depth <= keys.depth && !keys.add(b, start, depth) {
 		return keys.dup, msgDup
 	}
 	for i < len(b) && b[i] <= ' ' && class[b[i]]&isSpace != 0 {
