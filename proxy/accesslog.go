@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -13,6 +14,7 @@ import (
 // key.
 type record struct {
 	method, path      string
+	key               string // the caller's name
 	face              string
 	agent, backend    string
 	stream, through   bool
@@ -21,7 +23,8 @@ type record struct {
 	bytesIn, bytesOut int64 // of the answer: from the agent, to the client
 	firstByte         time.Duration
 	dropped           []string
-	batch             *batchRecord // nil: no batch
+	limited           ratelimit.Status // what is left of the limits
+	batch             *batchRecord     // nil: no batch
 }
 
 // write counts a request that has ended and writes its line.
@@ -46,6 +49,7 @@ func (r *record) write(c *call) {
 		zap.String("request_id", c.id),
 		zap.String("method", printable(r.method)),
 		zap.String("path", printable(r.path)),
+		zap.String("key", r.key),
 		zap.String("face", r.face),
 		zap.String("agent", agent),
 		zap.String("backend", backend),

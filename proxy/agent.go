@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -31,7 +32,10 @@ type agent struct {
 	// go on; of those it does not name, the ones with a prefix do.
 	forward  map[string]bool
 	prefixes []string
+	saysHops bool   // the configuration sets X-Forwarded-* for it
+	secret   secret // the proxy's credential for it
 	strict   bool
+	scope    *ratelimit.Scope // nil: no limits
 }
 
 // DemoDialer reaches an embedded agent by its protocol.
@@ -122,6 +126,21 @@ func (a *agent) appendFixedHead(dst []byte, host string) []byte {
 	return dst
 }
 
+// addressable reports whether the client's word can stand in the agent's path.
+// Some servers decode before they route, so that an encoded slash or a segment
+// of dots would lead elsewhere.
+func (a *agent) addressable(r *translate.Request) bool {
+	if a.tr.Model != "" {
+		return true
+	}
+	for _, p := range a.paths {
+		if strings.Contains(p, "{id}") && !cleanSegment(a.tr.BackendModel(r)) {
+			return false
+		}
+	}
+	return true
+}
+
 // path is the request target for the nth of the agent's paths.
 func (a *agent) path(n int, r *translate.Request) string {
 	p := a.paths[n]
@@ -147,7 +166,8 @@ var forwardedHeaders = []string{
 
 // chooseHeaders sets which of the client's headers go on: the built-in list and
 // the agent's own, but none that the configuration sets, which a client must not
-// be able to say a second time.
+// be able to say a second time, and no credential, save for an agent that checks
+// the clients itself.
 func (a *agent) chooseHeaders() {
 	a.forward = map[string]bool{}
 	for _, h := range forwardedHeaders {
@@ -161,10 +181,18 @@ func (a *agent) chooseHeaders() {
 		a.forward[strings.ToLower(h)] = true
 	}
 	for _, h := range a.conf.Headers {
-		a.forward[strings.ToLower(h.Name)] = false
+		name := strings.ToLower(h.Name)
+		a.forward[name] = false
+		a.saysHops = a.saysHops || strings.HasPrefix(name, "x-forwarded-")
+	}
+	for _, h := range neverForwarded {
+		a.forward[h] = false
 	}
 	if c := a.conf.Credential; !c.IsZero() {
 		a.forward[strings.ToLower(c.Header)] = false
+		a.secret = newSecret(c.Value.Reveal())
+	} else if c.Forward {
+		a.forward["authorization"] = true
 	}
 }
 

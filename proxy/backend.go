@@ -24,15 +24,23 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 		c.total = c.start.Add(t)
 	}
 	d := deadlines{FirstByte: a.conf.Timeouts.FirstByte, Idle: a.conf.Timeouts.Idle, Total: c.total}
+	if !a.addressable(c.req) {
+		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_value", Param: "model",
+			Message: "The agent is addressed by its model, and this one cannot be part of a path."}
+	}
+	c.mask.secret = a.secret
 	head := takeBuffer()
 	defer head.drop()
 	first := int(a.served.Load())
 	for i := range a.paths {
 		n := (first + i) % len(a.paths)
 		head.b = c.appendHead(head.b[:0], client, a.path(n, c.req), len(body))
+		c.sent = true
 		x, err := a.origin.roundTrip(&c.cancel, head.b, body, d)
 		if err != nil {
-			return callError(err)
+			e := callError(err)
+			c.lost = mayHaveRun(err)
+			return e
 		}
 		c.x = x
 		status := x.Status()
@@ -41,6 +49,7 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 			x.finish(err == nil)
 			continue
 		}
+		c.passed = a.appendPassed(nil, x, a.conf.Credential.Forward && (status == 401 || status == 403))
 		if status/100 == 2 {
 			if n != first {
 				a.served.Store(int32(n)) // #nosec G115 -- a handful of paths
@@ -52,8 +61,9 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 	panic("BUG: an agent without a path")
 }
 
-// appendHead writes the head of a request to the agent: what is fixed, and of
-// the client's headers those on the list. The client's credential is on none.
+// appendHead writes the head of a request to the agent: what is fixed, who the
+// client is where a trusted proxy tells, and of the client's headers those on the
+// list. The client's credential is on it only for an agent that is to have it.
 func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, path string, length int) []byte {
 	dst = append(dst, "POST "...)
 	dst = append(dst, path...)
@@ -69,37 +79,29 @@ func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, path strin
 	dst = append(dst, "\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(length), 10)
 	dst = append(dst, "\r\n"...)
-	var lower [64]byte
-	for name, value := range client.All() {
-		if len(name) > len(lower) {
-			continue
-		}
-		for i, b := range name {
-			if b >= 'A' && b <= 'Z' {
-				b |= 0x20
-			}
-			lower[i] = b
-		}
-		if !c.agent.forwards(string(lower[:len(name)])) || !cleanValue(value) {
-			continue
-		}
-		dst = append(dst, name...)
-		dst = append(dst, ": "...)
-		dst = append(dst, value...)
-		dst = append(dst, "\r\n"...)
+	if !c.agent.saysHops {
+		dst = append(dst, c.hops...)
 	}
+	dst = c.agent.appendClientHeaders(dst, client)
 	return append(dst, "\r\n"...)
 }
 
 // cleanValue reports whether a header value can be written as it is.
 func cleanValue(v []byte) bool {
 	for _, b := range v {
-		if b < ' ' && b != '\t' || b == 0x7f {
+		if !valueByte[b] {
 			return false
 		}
 	}
 	return true
 }
+
+var valueByte = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= ' ' && c != 0x7f || c == '\t'
+	}
+	return t
+}()
 
 // backendError reads an answer that is no success and maps it.
 func (c *call) backendError(x *exchange) *translate.Error {
@@ -120,7 +122,14 @@ func (c *call) backendError(x *exchange) *translate.Error {
 	// uvicorn closes the connection a moment after the 500 of an exception,
 	// without a word of it in the header: the next request on it would be lost.
 	x.finish(err == nil && status != 500)
-	return translate.BackendStatus(status, parsed, retry, false)
+	e := translate.BackendStatus(status, parsed, retry, c.agent.conf.Credential.Forward)
+	if a := c.agent; len(a.secret) > 0 {
+		e.Message, e.Code, e.Param = a.secret.hide(e.Message), a.secret.hide(e.Code), a.secret.hide(e.Param)
+		if e.Cause != nil && a.secret.in([]byte(e.Cause.Error())) {
+			e.Cause = errors.New(a.secret.hide(e.Cause.Error()))
+		}
+	}
+	return e
 }
 
 // isEncoded reports whether the backend encoded its body although identity was
@@ -171,6 +180,13 @@ func callError(err error) *translate.Error {
 		}
 	}
 	return e
+}
+
+// mayHaveRun reports whether a request without an answer may have reached its
+// agent.
+func mayHaveRun(err error) bool {
+	u, ok := errors.AsType[*upstreamError](err)
+	return ok && u.Sent
 }
 
 // cutError is what the client is told of an answer that was cut off in the

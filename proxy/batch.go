@@ -81,6 +81,9 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 	if cause := c.cancel.Err(); errors.Is(cause, errClientGone) {
 		return cutError(cause)
 	}
+	if e := allLimited(items); e != nil {
+		return e
+	}
 
 	// Answer.
 	b := translate.Batch{Seed: c.seed, Now: time.Now(), Took: time.Since(c.start), Results: make([]translate.BatchResult, len(items))}
@@ -97,17 +100,22 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 // item makes the call of an item.
 func (c *call) item() *batchItem {
 	return &batchItem{
-		call:  &call{s: c.s, start: c.start, id: c.id, seed: newID(""), match: c.match, face: c.face, log: record{face: c.face.Name}},
+		call: &call{s: c.s, start: c.start, id: c.id, seed: newID(""), match: c.match, face: c.face, who: c.who, hops: c.hops,
+			log: record{face: c.face.Name, key: c.log.key}},
 		asked: takeBuffer(), answer: takeBuffer(),
 	}
 }
 
-// prepare reads the item's request and makes of it what its agent is sent.
+// prepare reads the item's request, counts it like any other, and makes of it what
+// its agent is sent.
 func (it *batchItem) prepare(body, host []byte) *translate.Error {
 	if e := it.decode(&translate.Inbound{Route: &it.match.route.Route, ID: it.match.id, Body: body, Lazy: true}); e != nil {
 		return e
 	}
 	if e := it.choose(host); e != nil {
+		return e
+	}
+	if e := it.charge(); e != nil {
 		return e
 	}
 	return it.encode(it.asked)
@@ -125,6 +133,11 @@ func (it *batchItem) run(client *fasthttp.RequestHeader) *translate.Error {
 	if e := it.begin(nil, nil); e != nil {
 		return e
 	}
+	// In line with all others for the places that there are, its siblings too.
+	if e := it.queue(); e != nil {
+		return e
+	}
+	defer it.settle()
 	if e := it.call.call(client, it.asked.b); e != nil {
 		return e
 	}
@@ -156,7 +169,25 @@ func (it *batchItem) result() translate.BatchResult {
 	return r
 }
 
+// allLimited is the answer to a batch of which a limit refused every item, so that
+// clients wait as they do for a single request. The longest wait is the one after
+// which there is room for all that waited less.
+func allLimited(items []*batchItem) *translate.Error {
+	var longest *translate.Error
+	for _, it := range items {
+		if !it.limited {
+			return nil
+		}
+		if longest == nil || it.err.RetryAfter > longest.RetryAfter {
+			longest = it.err
+		}
+	}
+	return longest
+}
+
+// drop gives back what the item holds. One that did not run has cost nothing.
 func (it *batchItem) drop() {
+	it.settle()
 	it.asked.drop()
 	it.answer.drop()
 }
@@ -195,6 +226,9 @@ func (c *call) note(i int, it *batchItem) {
 	if it.agent != nil {
 		c.log.batch.agents = addWord(c.log.batch.agents, it.agent.conf.Name)
 		c.log.batch.backends = addWord(c.log.batch.backends, it.agent.conf.Protocol)
+	}
+	if it.log.limited.Any() { // the last one says what is left
+		c.log.limited = it.log.limited
 	}
 	if it.err == nil {
 		lose(&c.req.Ledger, i, &it.req.Ledger)

@@ -80,7 +80,7 @@ func BenchmarkProxy(b *testing.B) {
 		{"stream/translated", stream, "/v1/responses", responses + `,"stream":true}`},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			yaml := strings.Replace(agentYAML("chat", fixedBackend(b, []byte(c.answer))), "agents:", "log: {access: false}\nagents:", 1)
+			yaml := strings.Replace(agentYAML("chat", fixedBackend(b, []byte(c.answer))), "agents:", "auth: {mode: none}\nlog: {access: false}\nagents:", 1)
 			conf, problems := config.Parse("bench.yaml", []byte(yaml), config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
 			if conf == nil {
 				b.Fatal(problems)

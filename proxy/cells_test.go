@@ -13,45 +13,47 @@ import (
 // both modes.
 func TestEveryCell(t *testing.T) {
 	t.Parallel()
-	yaml := "agents:\n"
-	for _, b := range backendScripts {
-		yaml += "  - {name: it-" + b.name + ", protocol: " + b.name + ", url: \"demo:" + b.name + "\", model: m}\n"
-	}
-	r := start(t, yaml)
-	eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
-		for _, stream := range []bool{true, false} {
-			body, headers := f.ask("hello", stream)
-			got := r.post("/agents/it-"+b.name+f.path, body, headers)
-			if got.status != 200 {
-				t.Fatalf("stream=%t: status %d: %s", stream, got.status, got.body)
-			}
-			if agent := got.header.Get("Dragoman-Agent"); agent != "it-"+b.name {
-				t.Errorf("Dragoman-Agent %q", agent)
-			}
-			text := f.text(got.body, stream)
-			for _, want := range []string{"You said: “hello”.", "Some code:", "A table:", "That is all."} {
-				if !strings.Contains(text, want) {
-					t.Errorf("stream=%t: %q is missing in %q", stream, want, text)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		yaml := "agents:\n"
+		for _, b := range backendScripts {
+			yaml += "  - {name: it-" + b.name + ", protocol: " + b.name + ", url: \"demo:" + b.name + "\", model: m}\n"
+		}
+		r := start(t, yaml)
+		eachCell(t, anyBackend, func(t *testing.T, f face, b script) {
+			for _, stream := range []bool{true, false} {
+				body, headers := f.ask("hello", stream)
+				got := r.post("/agents/it-"+b.name+f.path, body, headers)
+				if got.status != 200 {
+					t.Fatalf("stream=%t: status %d: %s", stream, got.status, got.body)
 				}
-			}
-			if f.name != "cycls" { // which has words of its own for them
-				for _, want := range []string{"def greet(name):", "| a \\| b |", "https://example.com/dragoman.png"} {
+				if agent := got.header.Get("Dragoman-Agent"); agent != "it-"+b.name {
+					t.Errorf("Dragoman-Agent %q", agent)
+				}
+				text := f.text(got.body, stream)
+				for _, want := range []string{"You said: “hello”.", "Some code:", "A table:", "That is all."} {
 					if !strings.Contains(text, want) {
 						t.Errorf("stream=%t: %q is missing in %q", stream, want, text)
 					}
 				}
-			}
-			if stream {
-				if ct := got.header.Get("Content-Type"); !strings.HasPrefix(ct, "text/event-stream") {
-					t.Errorf("content type %q", ct)
+				if f.name != "cycls" { // which has words of its own for them
+					for _, want := range []string{"def greet(name):", "| a \\| b |", "https://example.com/dragoman.png"} {
+						if !strings.Contains(text, want) {
+							t.Errorf("stream=%t: %q is missing in %q", stream, want, text)
+						}
+					}
 				}
-				if !f.whole(got.body) {
-					t.Errorf("the stream does not end well: %q", got.body)
+				if stream {
+					if ct := got.header.Get("Content-Type"); !strings.HasPrefix(ct, "text/event-stream") {
+						t.Errorf("content type %q", ct)
+					}
+					if !f.whole(got.body) {
+						t.Errorf("the stream does not end well: %q", got.body)
+					}
+				} else if !gjson.Valid(got.body) || !strings.HasPrefix(got.header.Get("Content-Type"), "application/json") {
+					t.Errorf("no JSON: %s", got.body)
 				}
-			} else if !gjson.Valid(got.body) || !strings.HasPrefix(got.header.Get("Content-Type"), "application/json") {
-				t.Errorf("no JSON: %s", got.body)
 			}
-		}
+		})
 	})
 }
 

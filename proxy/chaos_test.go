@@ -95,121 +95,129 @@ func TestHeaderNamesHaveNoCase(t *testing.T) {
 // than a request's head may take.
 func TestIdleTimeAfterStream(t *testing.T) {
 	t.Parallel()
-	back := stage(t, answerWhole)
-	r := start(t, withServer("timeouts: {header: 40ms, idle: 20s}", agentYAML("chat", back.addr)))
-	c := r.dial()
-	for range 2 {
-		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-		if got := c.reply(); !chatWhole(got.body) {
-			t.Fatalf("%d %q", got.status, got.body)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, answerWhole)
+		r := start(t, withServer("timeouts: {header: 400ms, idle: 20s}", agentYAML("chat", back.addr)))
+		c := r.dial()
+		for range 2 {
+			c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+			if got := c.reply(); !chatWhole(got.body) {
+				t.Fatalf("%d %q", got.status, got.body)
+			}
+			c.still(900 * time.Millisecond)
 		}
-		c.still(160 * time.Millisecond)
-	}
-	// The idle time ends all the same.
-	r = start(t, withServer("timeouts: {header: 5s, idle: 40ms}", agentYAML("chat", back.addr)))
-	c = r.dial()
-	c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-	c.reply()
-	c.ended()
+		// The idle time ends all the same.
+		r = start(t, withServer("timeouts: {header: 5s, idle: 40ms}", agentYAML("chat", back.addr)))
+		c = r.dial()
+		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+		c.reply()
+		c.ended()
+	})
 }
 
 // TestDepartureIsSeenAfterManyStreams leaves in the last of many streams on one
 // connection: what the connection is wrapped in must not grow.
 func TestDepartureIsSeenAfterManyStreams(t *testing.T) {
 	t.Parallel()
-	left := make(chan struct{})
-	back := stage(t, func(v *visit) {
-		if strings.Contains(string(v.body), "leave") {
-			v.open()
-			v.chunk(chatScript().first)
-			v.gone()
-			close(left)
-			return
+	overEveryWire(t, func(t *testing.T, start starter) {
+		left := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			if strings.Contains(string(v.body), "leave") {
+				v.open()
+				v.chunk(chatScript().first)
+				v.gone()
+				close(left)
+				return
+			}
+			answerWhole(v)
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		c := r.dial()
+		for i := range 24 {
+			c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+			if i%2 == 0 {
+				c.send("POST", "/v1/chat/completions", chatHelloStream, "") // ahead
+				c.reply()
+			}
+			if got := c.reply(); !chatWhole(got.body) {
+				t.Fatalf("stream %d: %q", i, got.body)
+			}
 		}
-		answerWhole(v)
+		c.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "leave", 1), "")
+		until(t, c.response().Body, "one")
+		_ = c.Close()
+		select {
+		case <-left:
+		case <-time.After(longest):
+			t.Fatal("the departure was not seen")
+		}
+		if line := r.waitLog(37); line["outcome"] != "client_gone" {
+			t.Errorf("logged %v", line)
+		}
 	})
-	r := start(t, agentYAML("chat", back.addr))
-	c := r.dial()
-	for i := range 24 {
-		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-		if i%2 == 0 {
-			c.send("POST", "/v1/chat/completions", chatHelloStream, "") // ahead
-			c.reply()
-		}
-		if got := c.reply(); !chatWhole(got.body) {
-			t.Fatalf("stream %d: %q", i, got.body)
-		}
-	}
-	c.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "leave", 1), "")
-	until(t, c.response().Body, "one")
-	_ = c.Close()
-	select {
-	case <-left:
-	case <-time.After(longest):
-		t.Fatal("the departure was not seen")
-	}
-	if line := r.waitLog(37); line["outcome"] != "client_gone" {
-		t.Errorf("logged %v", line)
-	}
 }
 
 // TestHalfCloseIsLeaving shuts the client's sending side after the request.
 func TestHalfCloseIsLeaving(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{chatHello, chatHelloStream} {
-		left := make(chan struct{})
-		back := stage(t, func(v *visit) {
-			if body == chatHelloStream {
-				v.open()
-				v.chunk(chatScript().first)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		for _, body := range []string{chatHello, chatHelloStream} {
+			left := make(chan struct{})
+			back := stage(t, func(v *visit) {
+				if body == chatHelloStream {
+					v.open()
+					v.chunk(chatScript().first)
+				}
+				v.gone()
+				close(left)
+			})
+			r := start(t, agentYAML("chat", back.addr))
+			c := r.dial()
+			c.send("POST", "/v1/chat/completions", body, "")
+			v := <-back.seen
+			_ = v
+			c.halfClose()
+			<-left
+			if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
+				t.Errorf("logged %v", line)
 			}
-			v.gone()
-			close(left)
-		})
-		r := start(t, agentYAML("chat", back.addr))
-		c := r.dial()
-		c.send("POST", "/v1/chat/completions", body, "")
-		v := <-back.seen
-		_ = v
-		_ = c.Conn.(*net.TCPConn).CloseWrite()
-		<-left
-		if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
-			t.Errorf("logged %v", line)
+			_, _ = io.Copy(io.Discard, c.r) // the proxy closes
 		}
-		_, _ = io.Copy(io.Discard, c.r) // the proxy closes
-	}
+	})
 }
 
 // TestShutdownWithIdleClients has clients connected that send nothing: new ones,
 // and one after a stream.
 func TestShutdownWithIdleClients(t *testing.T) {
 	t.Parallel()
-	back := stage(t, answerWhole)
-	r := start(t, agentYAML("chat", back.addr))
-	silent, after, json := r.dial(), r.dial(), r.dial()
-	after.send("POST", "/v1/chat/completions", chatHelloStream, "")
-	after.reply()
-	json.send("POST", "/v1/chat/completions", chatHello, "")
-	json.reply()
-	waitFor(t, "three connections", func() bool {
-		r.ln.mu.Lock()
-		defer r.ln.mu.Unlock()
-		return len(r.ln.conns) == 3
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, answerWhole)
+		r := start(t, agentYAML("chat", back.addr))
+		silent, after, json := r.dial(), r.dial(), r.dial()
+		after.send("POST", "/v1/chat/completions", chatHelloStream, "")
+		after.reply()
+		json.send("POST", "/v1/chat/completions", chatHello, "")
+		json.reply()
+		waitFor(t, "three connections", func() bool {
+			r.ln.mu.Lock()
+			defer r.ln.mu.Unlock()
+			return len(r.ln.conns) == 3
+		})
+		began := time.Now()
+		if err := r.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		// fasthttp alone would wait for five seconds.
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		for _, c := range []*client{silent, after, json} {
+			c.ended()
+		}
+		if n := len(r.ln.slots); n > 1 { // one may wait in Accept
+			t.Errorf("%d slots are taken", n)
+		}
 	})
-	began := time.Now()
-	if err := r.Shutdown(context.Background()); err != nil {
-		t.Error(err)
-	}
-	// fasthttp alone would wait for five seconds.
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	for _, c := range []*client{silent, after, json} {
-		c.ended()
-	}
-	if n := len(r.ln.slots); n > 1 { // one may wait in Accept
-		t.Errorf("%d slots are taken", n)
-	}
 }
 
 // TestShutdownTwice shuts down at once, again, and serves afterwards.
@@ -250,66 +258,68 @@ func TestShutdownTwice(t *testing.T) {
 // that are open when the shutdown begins.
 func TestAnswersWhileDrainingSayClose(t *testing.T) {
 	t.Parallel()
-	gate := make(chan struct{})
-	back := stage(t, func(v *visit) {
-		if strings.Contains(string(v.body), "long") {
-			v.open()
-			v.chunk(chatScript().first)
-			<-gate
-			v.chunk(chatScript().rest)
-			v.end()
-			return
+	overEveryWire(t, func(t *testing.T, start starter) {
+		gate := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			if strings.Contains(string(v.body), "long") {
+				v.open()
+				v.chunk(chatScript().first)
+				<-gate
+				v.chunk(chatScript().rest)
+				v.end()
+				return
+			}
+			answerWhole(v)
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		long := r.dial()
+		long.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "long", 1), "")
+		longBody := long.response().Body
+		until(t, longBody, "one")
+		requests := []struct {
+			method, path, body string
+			status             int
+		}{
+			{"POST", "/v1/chat/completions", chatHello, 200},
+			{"POST", "/v1/chat/completions", chatHelloStream, 200},
+			{"POST", "/v1/chat/completions", "{", 400},
+			{"POST", "/nothing", "{}", 404},
+			{"GET", "/v1/models", "", 200},
+			{"GET", "/readyz", "", 503},
+			{"GET", "/livez", "", 200},
 		}
-		answerWhole(v)
+		clients := make([]*client, len(requests))
+		for i := range clients {
+			clients[i] = r.dial()
+			clients[i].send("GET", "/livez", "", "")
+			if got := clients[i].reply(); got.status != 200 || got.header.Get("Connection") != "" {
+				t.Fatalf("before: %d %v", got.status, got.header)
+			}
+		}
+		down := make(chan error, 1)
+		go func() { down <- r.Shutdown(context.Background()) }()
+		waitFor(t, "draining", r.draining.Load)
+		for i, q := range requests {
+			c := clients[i]
+			c.send(q.method, q.path, q.body, "")
+			resp := c.response()
+			_, _ = io.ReadAll(resp.Body)
+			if resp.StatusCode != q.status || !resp.Close {
+				t.Errorf("%s %s %s: %d, close %v", q.method, q.path, q.body, resp.StatusCode, resp.Close)
+			}
+			c.ended()
+		}
+		close(gate)
+		if rest, err := io.ReadAll(longBody); err != nil || !strings.HasSuffix(string(rest), "[DONE]\n\n") {
+			t.Errorf("%v %q", err, rest)
+		}
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+		if n := len(r.logs.FilterMessage("request").All()); n != 6 {
+			t.Errorf("%d lines when the shutdown is over, want 6", n) // probes have none
+		}
 	})
-	r := start(t, agentYAML("chat", back.addr))
-	long := r.dial()
-	long.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "long", 1), "")
-	longBody := long.response().Body
-	until(t, longBody, "one")
-	requests := []struct {
-		method, path, body string
-		status             int
-	}{
-		{"POST", "/v1/chat/completions", chatHello, 200},
-		{"POST", "/v1/chat/completions", chatHelloStream, 200},
-		{"POST", "/v1/chat/completions", "{", 400},
-		{"POST", "/nothing", "{}", 404},
-		{"GET", "/v1/models", "", 200},
-		{"GET", "/readyz", "", 503},
-		{"GET", "/livez", "", 200},
-	}
-	clients := make([]*client, len(requests))
-	for i := range clients {
-		clients[i] = r.dial()
-		clients[i].send("GET", "/livez", "", "")
-		if got := clients[i].reply(); got.status != 200 || got.header.Get("Connection") != "" {
-			t.Fatalf("before: %d %v", got.status, got.header)
-		}
-	}
-	down := make(chan error, 1)
-	go func() { down <- r.Shutdown(context.Background()) }()
-	waitFor(t, "draining", r.draining.Load)
-	for i, q := range requests {
-		c := clients[i]
-		c.send(q.method, q.path, q.body, "")
-		resp := c.response()
-		_, _ = io.ReadAll(resp.Body)
-		if resp.StatusCode != q.status || !resp.Close {
-			t.Errorf("%s %s %s: %d, close %v", q.method, q.path, q.body, resp.StatusCode, resp.Close)
-		}
-		c.ended()
-	}
-	close(gate)
-	if rest, err := io.ReadAll(longBody); err != nil || !strings.HasSuffix(string(rest), "[DONE]\n\n") {
-		t.Errorf("%v %q", err, rest)
-	}
-	if err := <-down; err != nil {
-		t.Error(err)
-	}
-	if n := len(r.logs.FilterMessage("request").All()); n != 6 {
-		t.Errorf("%d lines when the shutdown is over, want 6", n) // probes have none
-	}
 }
 
 // TestNothingBeginsOnceTheRestIsCut keeps a late request from outliving the cut.
@@ -651,149 +661,155 @@ func TestBackendAnswersBeforeTheRequestIsRead(t *testing.T) {
 // TestRequestBodies sends bodies at the edges of what is accepted.
 func TestRequestBodies(t *testing.T) {
 	t.Parallel()
-	back := stage(t, answerWhole)
-	const limit = 64 << 10
-	r := start(t, withServer("max_body: 64KiB", agentYAML("chat", back.addr)))
-	pad := func(n int) string { return chatHello + strings.Repeat(" ", n-len(chatHello)) }
-	const head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
-	chunks := func(s string, size int) string {
-		var b strings.Builder
-		for ; len(s) > 0; s = s[min(size, len(s)):] {
-			p := s[:min(size, len(s))]
-			fmt.Fprintf(&b, "%x;ext=1\r\n%s\r\n", len(p), p)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, answerWhole)
+		const limit = 64 << 10
+		r := start(t, withServer("max_body: 64KiB", agentYAML("chat", back.addr)))
+		pad := func(n int) string { return chatHello + strings.Repeat(" ", n-len(chatHello)) }
+		const head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+		chunks := func(s string, size int) string {
+			var b strings.Builder
+			for ; len(s) > 0; s = s[min(size, len(s)):] {
+				p := s[:min(size, len(s))]
+				fmt.Fprintf(&b, "%x;ext=1\r\n%s\r\n", len(p), p)
+			}
+			return b.String() + "0\r\n\r\n"
 		}
-		return b.String() + "0\r\n\r\n"
-	}
-	for _, q := range []struct {
-		name, bytes string
-		status      int
-		closes      bool
-	}{
-		{"at the limit", fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, limit, pad(limit)), 200, false},
-		{"one beyond", fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, limit+1, pad(limit+1)), 413, true},
-		{"chunked at the limit", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(pad(limit), 1000), 200, false},
-		{"chunked one beyond", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(pad(limit+1), limit+1), 413, true},
-		{"single bytes", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(chatHello, 1), 200, false},
-		{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, true},
-		{"chunked and empty", head + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, false},
-		{"no body", head + "\r\n", 400, false},
-		{"HTTP/1.0", fmt.Sprintf("POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(chatHello), chatHello), 200, true},
-		{"HTTP/1.0 that keeps alive", fmt.Sprintf("POST /v1/chat/completions HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: %d\r\n\r\n%s", len(chatHello), chatHello), 200, false},
-		{"unread for a wrong path", "POST /wrong HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n" + strings.Repeat("x", 100), 404, false},
-		{"HEAD", "HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 405, false},
-		{"HEAD of a probe", "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200, false},
-		{"an endless head", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 40<<10) + "\r\n\r\n", 431, true},
-		{"endless headers", "GET /livez HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-A: b\r\n", 8<<10) + "\r\n", 431, true},
-		{"no HTTP", "hello\r\n\r\n", 400, true},
-	} {
-		t.Run(q.name, func(t *testing.T) {
-			t.Parallel()
-			c := r.dial()
-			go func() { _, _ = io.WriteString(c.Conn, q.bytes) }() // it may not all be taken
-			method, _, _ := strings.Cut(q.bytes, " ")
-			resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != q.status {
-				t.Fatalf("%d, want %d: %v %s", resp.StatusCode, q.status, err, b)
-			}
-			if q.closes {
-				c.ended()
-				return
-			}
-			c.send("GET", "/livez", "", "")
-			if got := c.reply(); got.status != 200 {
-				t.Errorf("afterwards: %d %q", got.status, got.body)
-			}
-		})
-	}
+		for _, q := range []struct {
+			name, bytes string
+			status      int
+			closes      bool
+		}{
+			{"at the limit", fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, limit, pad(limit)), 200, false},
+			{"one beyond", fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, limit+1, pad(limit+1)), 413, true},
+			{"chunked at the limit", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(pad(limit), 1000), 200, false},
+			{"chunked one beyond", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(pad(limit+1), limit+1), 413, true},
+			{"single bytes", head + "Transfer-Encoding: chunked\r\n\r\n" + chunks(chatHello, 1), 200, false},
+			{"a broken chunk", head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, true},
+			{"chunked and empty", head + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, false},
+			{"no body", head + "\r\n", 400, false},
+			{"HTTP/1.0", fmt.Sprintf("POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(chatHello), chatHello), 200, true},
+			{"HTTP/1.0 that keeps alive", fmt.Sprintf("POST /v1/chat/completions HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: %d\r\n\r\n%s", len(chatHello), chatHello), 200, false},
+			{"unread for a wrong path", "POST /wrong HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n" + strings.Repeat("x", 100), 404, false},
+			{"HEAD", "HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 405, false},
+			{"HEAD of a probe", "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200, false},
+			{"an endless head", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 40<<10) + "\r\n\r\n", 431, true},
+			{"endless headers", "GET /livez HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-A: b\r\n", 8<<10) + "\r\n", 431, true},
+			{"no HTTP", "hello\r\n\r\n", 400, true},
+		} {
+			t.Run(q.name, func(t *testing.T) {
+				t.Parallel()
+				c := r.dial()
+				go func() { _, _ = io.WriteString(c.Conn, q.bytes) }() // it may not all be taken
+				method, _, _ := strings.Cut(q.bytes, " ")
+				resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(resp.Body)
+				if err != nil || resp.StatusCode != q.status {
+					t.Fatalf("%d, want %d: %v %s", resp.StatusCode, q.status, err, b)
+				}
+				if q.closes {
+					c.ended()
+					return
+				}
+				c.send("GET", "/livez", "", "")
+				if got := c.reply(); got.status != 200 {
+					t.Errorf("afterwards: %d %q", got.status, got.body)
+				}
+			})
+		}
 
-	for _, name := range []string{"Expect", "expect"} {
+		for _, name := range []string{"Expect", "expect"} {
+			c := r.dial()
+			_, _ = fmt.Fprintf(c, "%s%s: 100-continue\r\nContent-Length: %d\r\n\r\n", head, name, len(chatHelloStream))
+			if resp := c.response(); resp.StatusCode != 100 {
+				t.Fatalf("%s: %d", name, resp.StatusCode)
+			}
+			_, _ = io.WriteString(c, chatHelloStream)
+			if got := c.reply(); got.status != 200 || !chatWhole(got.body) {
+				t.Errorf("%s: %d %q", name, got.status, got.body)
+			}
+		}
+		// Less than was announced, and then the end.
 		c := r.dial()
-		_, _ = fmt.Fprintf(c, "%s%s: 100-continue\r\nContent-Length: %d\r\n\r\n", head, name, len(chatHelloStream))
-		if resp := c.response(); resp.StatusCode != 100 {
-			t.Fatalf("%s: %d", name, resp.StatusCode)
+		_, _ = io.WriteString(c, head+"Content-Length: 500\r\n\r\n"+chatHello)
+		c.halfClose()
+		if got := c.reply(); got.status != 400 {
+			t.Errorf("cut: %d", got.status)
 		}
-		_, _ = io.WriteString(c, chatHelloStream)
-		if got := c.reply(); got.status != 200 || !chatWhole(got.body) {
-			t.Errorf("%s: %d %q", name, got.status, got.body)
-		}
-	}
-	// Less than was announced, and then the end.
-	c := r.dial()
-	_, _ = io.WriteString(c, head+"Content-Length: 500\r\n\r\n"+chatHello)
-	_ = c.Conn.(*net.TCPConn).CloseWrite()
-	if got := c.reply(); got.status != 400 {
-		t.Errorf("cut: %d", got.status)
-	}
-	c.ended()
+		c.ended()
+	})
 }
 
 // TestRequestsAhead sends several requests of all sorts in one write.
 func TestRequestsAhead(t *testing.T) {
 	t.Parallel()
-	back := stage(t, answerWhole)
-	r := start(t, agentYAML("chat", back.addr))
-	post := func(body string) string {
-		return fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	}
-	large := strings.Replace(chatHelloStream, "hello", strings.Repeat("x", 50<<10), 1) // more than the server's buffer
-	c := r.dial()
-	all := post(chatHelloStream) + post(large) + post(chatHello) + "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" + post(chatHelloStream) + post("{") + post(chatHelloStream)
-	go func() { _, _ = io.WriteString(c.Conn, all) }()
-	for i, status := range []int{200, 200, 200, 200, 200, 400, 200} {
-		if got := c.reply(); got.status != status {
-			t.Fatalf("answer %d: %d %q", i, got.status, got.body)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, answerWhole)
+		r := start(t, agentYAML("chat", back.addr))
+		post := func(body string) string {
+			return fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		}
-	}
-	c.still(20 * time.Millisecond)
+		large := strings.Replace(chatHelloStream, "hello", strings.Repeat("x", 50<<10), 1) // more than the server's buffer
+		c := r.dial()
+		all := post(chatHelloStream) + post(large) + post(chatHello) + "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" + post(chatHelloStream) + post("{") + post(chatHelloStream)
+		go func() { _, _ = io.WriteString(c.Conn, all) }()
+		for i, status := range []int{200, 200, 200, 200, 200, 400, 200} {
+			if got := c.reply(); got.status != status {
+				t.Fatalf("answer %d: %d %q", i, got.status, got.body)
+			}
+		}
+		c.still(20 * time.Millisecond)
+	})
 }
 
 // TestClientThatNeverReads is cut at the write deadline, whatever it does not
 // read.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()
-	big := strings.Repeat("x", 1<<20)
-	left := make(chan struct{}, 1)
-	back := stage(t, func(v *visit) {
-		v.hangs = true
-		if !strings.Contains(string(v.body), `"stream":true`) {
-			v.json(200, strings.Replace(chatScript().body, "one two", strings.Repeat(big, 15), 1))
-			return
-		}
-		v.open()
-		chunk := strings.Replace(chatScript().first, "one", big[:60<<10], 1)
-		for {
-			if _, err := fmt.Fprintf(v.conn, "%x\r\n%s\r\n", len(chunk), chunk); err != nil {
-				left <- struct{}{}
+	overEveryWire(t, func(t *testing.T, start starter) {
+		big := strings.Repeat("x", 1<<20)
+		left := make(chan struct{}, 1)
+		back := stage(t, func(v *visit) {
+			v.hangs = true
+			if !strings.Contains(string(v.body), `"stream":true`) {
+				v.json(200, strings.Replace(chatScript().body, "one two", strings.Repeat(big, 15), 1))
 				return
 			}
-		}
-	})
-	r := start(t, withServer("timeouts: {write: 300ms}", agentYAML("chat", back.addr)))
-	c := r.dial()
-	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-	<-left
-	if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
-		t.Errorf("logged %v", line)
-	}
-	ends := func() {
-		t.Helper()
-		waitFor(t, "the connection's end", func() bool {
-			r.ln.mu.Lock()
-			defer r.ln.mu.Unlock()
-			return len(r.ln.conns) == 0
+			v.open()
+			chunk := strings.Replace(chatScript().first, "one", big[:60<<10], 1)
+			for {
+				if _, err := fmt.Fprintf(v.conn, "%x\r\n%s\r\n", len(chunk), chunk); err != nil {
+					left <- struct{}{}
+					return
+				}
+			}
 		})
-	}
-	ends()
-	c = r.dial()
-	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	c.send("POST", "/v1/chat/completions", chatHello, "")
-	r.waitLog(2)
-	ends()
+		r := start(t, withServer("timeouts: {write: 300ms}", agentYAML("chat", back.addr)))
+		c := r.dial()
+		_ = c.bare().(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
+		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+		<-left
+		if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
+			t.Errorf("logged %v", line)
+		}
+		ends := func() {
+			t.Helper()
+			waitFor(t, "the connection's end", func() bool {
+				r.ln.mu.Lock()
+				defer r.ln.mu.Unlock()
+				return len(r.ln.conns) == 0
+			})
+		}
+		ends()
+		c = r.dial()
+		_ = c.bare().(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
+		c.send("POST", "/v1/chat/completions", chatHello, "")
+		r.waitLog(2)
+		ends()
+	})
 }
 
 // slowConn takes what it is given and counts.

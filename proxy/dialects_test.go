@@ -85,8 +85,11 @@ func TestCognipeerOrderOfChecks(t *testing.T) {
 		{"GET", "/api/client/v1/agents/nobody", 404},
 		{"POST", "/agents/nobody/api/client/v1/responses", 404},
 	} {
-		cl := p.dial()
-		cl.send(c.method, c.path, `{"model":"x","input":"x"}`, "")
+		cl, body := p.dial(), `{"model":"x","input":"x"}`
+		if c.method == "GET" { // with a body it would be refused for that
+			body = ""
+		}
+		cl.send(c.method, c.path, body, "")
 		if r := cl.reply(); r.status != c.status || gjson.Get(r.body, "error").Type != gjson.String || r.header.Get("X-Request-Id") == "" {
 			t.Errorf("%s %s: %d %s", c.method, c.path, r.status, r.body)
 		}
@@ -101,7 +104,7 @@ func TestCognipeerPassesThrough(t *testing.T) {
 	p := start(t, twoAgents(b.addr, b.addr))
 	const body = ` {"model":"support" ,"input":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"input_text","text":"é \u00e9"}]}],"version":"2","runtime_context":{"headers":{"a":"b"},"n":9007199254740993},"z":1e400,"previous_response_id":"other"}`
 	for _, path := range []string{"/api/client/v1/responses", "/api/client/v1/agents/responses", "/agents/support/api/client/v1/responses"} {
-		r := p.post(path, body, "X-CPR-Hdr-Tenant: acme\r\nx-cpr-hdr-trace-id: 1\r\nX-Cpr-Hdr-: no\r\nX-Other: no\r\nContent-Type: text/plain\r\n")
+		r := p.post(path, body, "X-CPR-Hdr-Tenant: acme\r\nx-cpr-hdr-trace-id: 1\r\nX-Cpr-Hdr-: no\r\nX-Other: no\r\n")
 		if r.status != 200 || r.body != cognipeerBody || r.header.Get("Dragoman-Dropped") != "" {
 			t.Fatalf("%s: %d %s %v", path, r.status, r.body, r.header)
 		}

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,27 +35,76 @@ type running struct {
 	addr string
 	logs *observer.ObservedLogs
 	done chan error
+
+	network string
+	tls     *tls.Config // of the clients; nil: none
 }
 
-// start runs a proxy with a configuration in YAML. Demo agents answer at once.
-func start(t *testing.T, yaml string) *running {
+// start runs a proxy with a configuration in YAML, which lets everybody in unless it says something about auth. Demo
+// agents answer at once. tune changes what no configuration can, before clients come.
+func start(t *testing.T, yaml string, tune ...func(*Server)) *running {
 	t.Helper()
+	return startOver(t, "tcp", yaml, tune...)
+}
+
+// starter is start, or startOver something else.
+type starter = func(t *testing.T, yaml string, tune ...func(*Server)) *running
+
+// overEveryWire runs a test over all that clients may come by.
+func overEveryWire(t *testing.T, f func(t *testing.T, start starter)) {
+	for _, wire := range []string{"tcp", "unix", "tls"} {
+		t.Run(wire, func(t *testing.T) {
+			t.Parallel()
+			f(t, func(t *testing.T, yaml string, tune ...func(*Server)) *running {
+				t.Helper()
+				return startOver(t, wire, yaml, tune...)
+			})
+		})
+	}
+}
+
+// startOver is start on a loopback port, with or without TLS, or on a unix socket.
+func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running {
+	t.Helper()
+	if !strings.HasPrefix(yaml, "auth:") && !strings.Contains(yaml, "\nauth:") {
+		yaml = "auth: {mode: none}\n" + yaml
+	}
 	conf, problems := config.Parse("test.yaml", []byte(yaml), config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
 	if conf == nil {
 		t.Fatalf("configuration: %v", problems)
 	}
-	conf.Server.Listen = "127.0.0.1:0"
+	network, address := "tcp", "127.0.0.1:0"
+	var client *tls.Config
+	switch wire {
+	case "unix":
+		dir, err := os.MkdirTemp("", "") // the names of tests are too long for sockets
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		network, address = "unix", filepath.Join(dir, "s")
+	case "tls":
+		conf.Server.TLS = newAuthority(t).files(t)
+		client = clientTLS(t, conf.Server.TLS)
+	}
+	conf.Server.Listen = address
+	if network == "unix" {
+		conf.Server.Listen = "unix:" + address
+	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	agents := demo.New(0)
 	s, err := New(conf, zap.New(core), agents.Dial)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for _, f := range tune {
+		f(s)
+	}
+	ln, err := Listen(network, address, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{Server: s, t: t, addr: ln.Addr().String(), logs: logs, done: make(chan error, 1)}
+	r := &running{Server: s, t: t, addr: ln.Addr().String(), logs: logs, done: make(chan error, 1), network: network, tls: client}
 	go func() { r.done <- s.Serve(ln) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -94,6 +146,19 @@ func (r *running) waitLog(n int) map[string]any {
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
 	}
+}
+
+// bare is the connection below TLS.
+func (c *client) bare() net.Conn {
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		return tc.NetConn()
+	}
+	return c.Conn
+}
+
+// halfClose ends what the client sends; it reads on.
+func (c *client) halfClose() {
+	_ = c.bare().(interface{ CloseWrite() error }).CloseWrite()
 }
 
 // stagedAgent is a backend under a test's control: serve runs for every request it gets.
@@ -231,12 +296,22 @@ type client struct {
 
 func (r *running) dial() *client {
 	r.t.Helper()
-	c, err := net.Dial("tcp", r.addr)
+	c := r.dialBare()
+	r.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// dialBare is dial without a cleanup, for tests that make hundreds.
+func (r *running) dialBare() *client {
+	r.t.Helper()
+	c, err := net.Dial(r.network, r.addr)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	_ = c.SetDeadline(time.Now().Add(longest))
-	r.t.Cleanup(func() { _ = c.Close() })
+	if r.tls != nil {
+		c = tls.Client(c, r.tls)
+	}
 	return &client{t: r.t, Conn: c, r: bufio.NewReader(c)}
 }
 

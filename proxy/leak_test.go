@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"net"
 	"os"
@@ -55,7 +54,12 @@ func (r *running) held() held {
 // TestAbandonedRequestsLeakNothing has three hundred clients leave in each of
 // several windows; afterwards the proxy holds what it held before. It runs
 // alone: what it counts is the process's.
-func TestAbandonedRequestsLeakNothing(t *testing.T) {
+func TestAbandonedRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tcp") }
+
+// TestAbandonedTLSRequestsLeakNothing is the same for clients that came by TLS.
+func TestAbandonedTLSRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tls") }
+
+func abandonRequests(t *testing.T, wire string) {
 	const clients, together = 300, 25
 	var arrived [together]chan struct{} // by the client's number, which its text ends in
 	for i := range arrived {
@@ -102,7 +106,7 @@ func TestAbandonedRequestsLeakNothing(t *testing.T) {
 			answerWhole(v)
 		}
 	})
-	r := start(t, agentYAML("chat", back.addr, "keep_alive: 50ms"))
+	r := startOver(t, wire, agentYAML("chat", back.addr, "keep_alive: 50ms"))
 	ask := func(text string) string { return strings.Replace(chatHelloStream, "hello", text, 1) }
 	settled := func() held {
 		var h held
@@ -206,15 +210,4 @@ func stuckDialer(called chan<- struct{}) func(context.Context) (net.Conn, error)
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-}
-
-// dialBare is dial without a cleanup, for tests that make hundreds.
-func (r *running) dialBare() *client {
-	r.t.Helper()
-	c, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	_ = c.SetDeadline(time.Now().Add(longest))
-	return &client{t: r.t, Conn: c, r: bufio.NewReader(c)}
 }

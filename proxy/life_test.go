@@ -21,106 +21,112 @@ func chatScript() script { return backendScripts[0] }
 // byte, in mid-stream, and while a JSON answer is awaited.
 func TestClientDisconnectCancelsUpstream(t *testing.T) {
 	t.Parallel()
-	for _, window := range []string{"before the first byte", "mid-stream", "JSON", "JSON from a stream"} {
-		t.Run(window, func(t *testing.T) {
-			t.Parallel()
-			arrived := make(chan struct{})
-			left := make(chan struct{})
-			back := stage(t, func(v *visit) {
-				if window == "mid-stream" || window == "JSON from a stream" {
-					v.open()
-					v.chunk(chatScript().first)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		for _, window := range []string{"before the first byte", "mid-stream", "JSON", "JSON from a stream"} {
+			t.Run(window, func(t *testing.T) {
+				t.Parallel()
+				arrived := make(chan struct{})
+				left := make(chan struct{})
+				back := stage(t, func(v *visit) {
+					if window == "mid-stream" || window == "JSON from a stream" {
+						v.open()
+						v.chunk(chatScript().first)
+					}
+					close(arrived)
+					v.gone()
+					close(left)
+				})
+				r := start(t, agentYAML("chat", back.addr))
+				c := r.dial()
+				body := chatHello
+				if !strings.HasPrefix(window, "JSON") {
+					body = chatHelloStream
 				}
-				close(arrived)
-				v.gone()
-				close(left)
+				c.send("POST", "/v1/chat/completions", body, "")
+				<-arrived
+				if window == "mid-stream" {
+					until(t, c.response().Body, "one")
+				}
+				_ = c.Close()
+				select {
+				case <-left:
+				case <-time.After(longest):
+					t.Fatal("the backend's connection stayed open")
+				}
+				if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
+					t.Errorf("logged %v", line)
+				}
 			})
-			r := start(t, agentYAML("chat", back.addr))
-			c := r.dial()
-			body := chatHello
-			if !strings.HasPrefix(window, "JSON") {
-				body = chatHelloStream
-			}
-			c.send("POST", "/v1/chat/completions", body, "")
-			<-arrived
-			if window == "mid-stream" {
-				until(t, c.response().Body, "one")
-			}
-			_ = c.Close()
-			select {
-			case <-left:
-			case <-time.After(longest):
-				t.Fatal("the backend's connection stayed open")
-			}
-			if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
-				t.Errorf("logged %v", line)
-			}
-		})
-	}
+		}
+	})
 }
 
 // TestConnectionReturnsAfterStream alternates streams and JSON on one
 // connection, with requests sent ahead.
 func TestConnectionReturnsAfterStream(t *testing.T) {
 	t.Parallel()
-	back := stage(t, func(v *visit) {
-		if strings.Contains(string(v.body), `"stream":true`) {
-			v.open()
-			v.chunk(chatScript().first)
-			v.chunk(chatScript().rest)
-			v.end()
-			return
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, func(v *visit) {
+			if strings.Contains(string(v.body), `"stream":true`) {
+				v.open()
+				v.chunk(chatScript().first)
+				v.chunk(chatScript().rest)
+				v.end()
+				return
+			}
+			v.json(200, chatScript().body)
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		c := r.dial()
+		for range 10 {
+			c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+			c.send("POST", "/v1/chat/completions", chatHello, "") // ahead of the answer
+			if got := c.reply(); !chatWhole(got.body) || chatText(got.body, true) != "one two" {
+				t.Fatalf("stream: %q", got.body)
+			}
+			if got := c.reply(); got.status != 200 || chatText(got.body, false) != "one two" {
+				t.Fatalf("JSON: %d %q", got.status, got.body)
+			}
 		}
-		v.json(200, chatScript().body)
+		r.waitLog(20)
+		accepted := map[net.Conn]bool{}
+		for range 20 {
+			v := <-back.seen
+			accepted[v.conn] = true
+		}
+		if len(accepted) > 2 {
+			t.Errorf("%d connections to the backend for 20 requests in turn", len(accepted))
+		}
 	})
-	r := start(t, agentYAML("chat", back.addr))
-	c := r.dial()
-	for range 10 {
-		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-		c.send("POST", "/v1/chat/completions", chatHello, "") // ahead of the answer
-		if got := c.reply(); !chatWhole(got.body) || chatText(got.body, true) != "one two" {
-			t.Fatalf("stream: %q", got.body)
-		}
-		if got := c.reply(); got.status != 200 || chatText(got.body, false) != "one two" {
-			t.Fatalf("JSON: %d %q", got.status, got.body)
-		}
-	}
-	r.waitLog(20)
-	accepted := map[net.Conn]bool{}
-	for range 20 {
-		v := <-back.seen
-		accepted[v.conn] = true
-	}
-	if len(accepted) > 2 {
-		t.Errorf("%d connections to the backend for 20 requests in turn", len(accepted))
-	}
 }
 
 // TestOldClientsGetStreams speaks HTTP/1.0 and Connection: close.
 func TestOldClientsGetStreams(t *testing.T) {
 	t.Parallel()
-	back := stage(t, func(v *visit) {
-		v.open()
-		v.chunk(chatScript().first)
-		v.chunk(chatScript().rest)
-		v.end()
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, func(v *visit) {
+			v.open()
+			v.chunk(chatScript().first)
+			v.chunk(chatScript().rest)
+			v.end()
+		})
+		r := start(t, agentYAML("responses", back.addr, "")+"  - {name: old, protocol: chat, url: \"http://"+back.addr+"\", model: m}\n")
+		for _, proto := range []string{"HTTP/1.0\r\n", "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"} {
+			c := r.dial()
+			_, _ = io.WriteString(c, "POST /agents/old/v1/chat/completions "+proto+"Content-Type: application/json\r\nContent-Length: "+itoa(len(chatHelloStream))+"\r\n\r\n"+chatHelloStream)
+			resp := c.response()
+			b, err := io.ReadAll(resp.Body)
+			if err != nil || !chatWhole(string(b)) {
+				t.Errorf("%q: %v: %q", proto, err, b)
+			}
+			if strings.HasPrefix(proto, "HTTP/1.0") && len(resp.TransferEncoding) > 0 {
+				t.Error("chunks for HTTP/1.0")
+			}
+			if _, err := c.r.ReadByte(); err != io.EOF {
+				t.Errorf("%q: the connection stays open: %v", proto, err)
+			}
+		}
 	})
-	r := start(t, agentYAML("responses", back.addr, "")+"  - {name: old, protocol: chat, url: \"http://"+back.addr+"\", model: m}\n")
-	for _, proto := range []string{"HTTP/1.0\r\n", "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"} {
-		c := r.dial()
-		_, _ = io.WriteString(c, "POST /agents/old/v1/chat/completions "+proto+"Content-Type: application/json\r\nContent-Length: "+itoa(len(chatHelloStream))+"\r\n\r\n"+chatHelloStream)
-		resp := c.response()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil || !chatWhole(string(b)) {
-			t.Errorf("%q: %v: %q", proto, err, b)
-		}
-		if strings.HasPrefix(proto, "HTTP/1.0") && len(resp.TransferEncoding) > 0 {
-			t.Error("chunks for HTTP/1.0")
-		}
-		if _, err := c.r.ReadByte(); err != io.EOF {
-			t.Errorf("%q: the connection stays open: %v", proto, err)
-		}
-	}
 }
 
 func itoa(n int) string {
@@ -206,84 +212,88 @@ func TestSilentBackendTimesOut(t *testing.T) {
 // TestHeartbeat keeps a silent stream alive with comments.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
-	gate := make(chan struct{})
-	back := stage(t, func(v *visit) {
-		v.open()
-		v.chunk(chatScript().first)
-		<-gate
-		v.chunk(chatScript().rest)
-		v.end()
+	overEveryWire(t, func(t *testing.T, start starter) {
+		gate := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			v.open()
+			v.chunk(chatScript().first)
+			<-gate
+			v.chunk(chatScript().rest)
+			v.end()
+		})
+		r := start(t, strings.Replace(agentYAML("chat", back.addr), "stream: 0s", "stream: 10ms", 1))
+		c := r.dial()
+		c.send("POST", "/v1/responses", `{"model":"it","input":"hello","stream":true}`, "")
+		resp := c.response()
+		got := until(t, resp.Body, ": ping\n\n: ping\n\n")
+		close(gate)
+		rest, _ := io.ReadAll(resp.Body)
+		if got += string(rest); !responsesWhole(got) || responsesText(got, true) != "one two" {
+			t.Errorf("%q", got)
+		}
 	})
-	r := start(t, strings.Replace(agentYAML("chat", back.addr), "stream: 0s", "stream: 10ms", 1))
-	c := r.dial()
-	c.send("POST", "/v1/responses", `{"model":"it","input":"hello","stream":true}`, "")
-	resp := c.response()
-	got := until(t, resp.Body, ": ping\n\n: ping\n\n")
-	close(gate)
-	rest, _ := io.ReadAll(resp.Body)
-	if got += string(rest); !responsesWhole(got) || responsesText(got, true) != "one two" {
-		t.Errorf("%q", got)
-	}
 }
 
 // TestShutdownTellsTheTruth cuts a stream that outlives the drain, and lets one
 // end that does not.
 func TestShutdownTellsTheTruth(t *testing.T) {
 	t.Parallel()
-	gate := make(chan struct{})
-	back := stage(t, func(v *visit) {
-		v.open()
-		v.chunk(chatScript().first)
-		if strings.Contains(string(v.body), "short") {
-			<-gate
-			v.chunk(chatScript().rest)
-			v.end()
-			return
+	overEveryWire(t, func(t *testing.T, start starter) {
+		gate := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			v.open()
+			v.chunk(chatScript().first)
+			if strings.Contains(string(v.body), "short") {
+				<-gate
+				v.chunk(chatScript().rest)
+				v.end()
+				return
+			}
+			v.gone()
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		short, long := r.dial(), r.dial()
+		short.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "short", 1), "")
+		shortBody := short.response().Body
+		until(t, shortBody, "one")
+		long.send("POST", "/v1/chat/completions", chatHelloStream, "")
+		longBody := long.response().Body
+		until(t, longBody, "one")
+		if got := r.get("/readyz"); got.status != 200 {
+			t.Errorf("ready before: %d", got.status)
 		}
-		v.gone()
-	})
-	r := start(t, agentYAML("chat", back.addr))
-	short, long := r.dial(), r.dial()
-	short.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "short", 1), "")
-	shortBody := short.response().Body
-	until(t, shortBody, "one")
-	long.send("POST", "/v1/chat/completions", chatHelloStream, "")
-	longBody := long.response().Body
-	until(t, longBody, "one")
-	if got := r.get("/readyz"); got.status != 200 {
-		t.Errorf("ready before: %d", got.status)
-	}
 
-	ctx, cancel := context.WithCancel(context.Background())
-	down := make(chan error)
-	go func() { down <- r.Shutdown(ctx) }()
-	close(gate)
-	rest, err := io.ReadAll(shortBody)
-	if err != nil || !strings.Contains(string(rest), "[DONE]") || !strings.Contains(string(rest), `"finish_reason":"stop"`) {
-		t.Errorf("a stream that ends in time: %v %q", err, rest)
-	}
-	for deadline := time.Now().Add(longest); ; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls for what has no channel
-		c, err := net.Dial("tcp", r.addr)
-		if err != nil {
-			break
+		ctx, cancel := context.WithCancel(context.Background())
+		down := make(chan error)
+		go func() { down <- r.Shutdown(ctx) }()
+		close(gate)
+		rest, err := io.ReadAll(shortBody)
+		if err != nil || !strings.Contains(string(rest), "[DONE]") || !strings.Contains(string(rest), `"finish_reason":"stop"`) {
+			t.Errorf("a stream that ends in time: %v %q", err, rest)
 		}
-		_ = c.Close()
-		if time.Now().After(deadline) {
-			t.Error("still accepting")
-			break
+		for deadline := time.Now().Add(longest); ; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls for what has no channel
+			c, err := net.Dial(r.network, r.addr)
+			if err != nil {
+				break
+			}
+			_ = c.Close()
+			if time.Now().After(deadline) {
+				t.Error("still accepting")
+				break
+			}
 		}
-	}
-	cancel()
-	rest, err = io.ReadAll(longBody)
-	if err != nil || !strings.Contains(string(rest), `"code":"shutting_down"`) || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
-		t.Errorf("a stream that is cut: %v %q", err, rest)
-	}
-	if err := <-down; err != nil {
-		t.Error(err)
-	}
-	if line := r.waitLog(2); line["outcome"] != "shutdown" {
-		t.Errorf("logged %v", line)
-	}
+		cancel()
+		rest, err = io.ReadAll(longBody)
+		if err != nil || !strings.Contains(string(rest), `"code":"shutting_down"`) || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
+			t.Errorf("a stream that is cut: %v %q", err, rest)
+		}
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+		if line := r.waitLog(2); line["outcome"] != "shutdown" {
+			t.Errorf("logged %v", line)
+		}
+	})
 }
 
 // fakeListener fails as it is told and then gives connections.
@@ -353,31 +363,33 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 // the end of the stream, while the backend's body is still open.
 func TestClosingOnTheLastEventIsNoDeparture(t *testing.T) {
 	t.Parallel()
-	for _, first := range []bool{true, false} { // the end comes with the first event, or after it
-		gate := make(chan struct{})
-		back := stage(t, func(v *visit) {
-			v.open()
-			if first {
-				v.chunk(chatScript().first + chatScript().rest)
-			} else {
-				v.chunk(chatScript().first)
-				<-gate
-				v.chunk(chatScript().rest)
+	overEveryWire(t, func(t *testing.T, start starter) {
+		for _, first := range []bool{true, false} { // the end comes with the first event, or after it
+			gate := make(chan struct{})
+			back := stage(t, func(v *visit) {
+				v.open()
+				if first {
+					v.chunk(chatScript().first + chatScript().rest)
+				} else {
+					v.chunk(chatScript().first)
+					<-gate
+					v.chunk(chatScript().rest)
+				}
+				v.gone()
+			})
+			r := start(t, agentYAML("chat", back.addr))
+			c := r.dial()
+			c.send("POST", "/v1/chat/completions", chatHelloStream, "")
+			body := c.response().Body
+			if !first {
+				until(t, body, "one")
+				close(gate)
 			}
-			v.gone()
-		})
-		r := start(t, agentYAML("chat", back.addr))
-		c := r.dial()
-		c.send("POST", "/v1/chat/completions", chatHelloStream, "")
-		body := c.response().Body
-		if !first {
-			until(t, body, "one")
-			close(gate)
+			until(t, body, "[DONE]")
+			_ = c.Close()
+			if line := r.waitLog(1); line["outcome"] != "completed" || line["status"] != int64(200) {
+				t.Errorf("logged %v", line)
+			}
 		}
-		until(t, body, "[DONE]")
-		_ = c.Close()
-		if line := r.waitLog(1); line["outcome"] != "completed" || line["status"] != int64(200) {
-			t.Errorf("logged %v", line)
-		}
-	}
+	})
 }

@@ -1,10 +1,9 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
-	"io/fs"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,54 +13,80 @@ import (
 )
 
 // listener accepts clients for ever. fasthttp takes an accept that fails with
-// EMFILE as the end of the server, so temporary errors are waited out here, and
-// at the limit of connections none is accepted until one ends.
+// EMFILE as the end of the server, so temporary errors are waited out here.
+//
+// At the limit of connections newcomers wait, one of them in here and the others
+// in the kernel's queue, and the connection that has waited longest for a request
+// is closed to make room: clients that hold connections and say nothing cannot
+// keep out those that have something to ask. There is no limit for one address:
+// behind a mesh or a load balancer all clients share one.
 type listener struct {
 	net.Listener
 	log          *zap.Logger
 	writeTimeout time.Duration
-	watcher      *watcher // nil: departures show at the next write
+	headTimeout  time.Duration // of a TLS handshake
+	watcher      *watcher      // nil: departures show at the next write
+	certs        *certificates // nil: no TLS
 	slots        chan struct{}
 	closed       chan struct{}
 	once         sync.Once
 	err          error
 
-	mu    sync.Mutex
-	conns map[*clientConn]struct{} // accepted and not yet closed
+	crowded atomic.Bool   // a newcomer waits for a place
+	stirred chan struct{} // for the newcomer: which connections could make room has changed
+	warned  time.Time     // of the limit, by Accept
+
+	mu       sync.Mutex
+	conns    map[*clientConn]struct{} // accepted and not yet closed
+	resting  restList                 // those that wait for a request, longest first
+	evicting *clientConn              // asked to make room, and has not yet
 }
 
 func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
 	return &listener{
 		Listener: ln, log: log, writeTimeout: writeTimeout,
-		slots: make(chan struct{}, maxConns), closed: make(chan struct{}),
+		slots: make(chan struct{}, maxConns), closed: make(chan struct{}), stirred: make(chan struct{}, 1),
 		conns: map[*clientConn]struct{}{},
 	}
 }
 
-// Accept waits for the next client.
+// Accept waits for the next client, and then for a place for it. Nothing is read
+// from it here: even a TLS handshake is its own worker's affair (clientConn.Read).
 func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
+	c, err := l.next()
+	if err != nil {
+		return nil, err
+	}
+	if !l.takeSlot() {
+		_ = c.Close()
 		return nil, net.ErrClosed
 	}
+	tuneAccepted(c, l.writeTimeout)
+	cc := &clientConn{Conn: c, raw: c, l: l}
+	if l.watcher != nil {
+		l.watcher.attach(c, &cc.ticket)
+	}
+	if l.certs != nil {
+		cc.tls = l.certs.server(c)
+		cc.Conn = cc.tls
+	}
+	l.mu.Lock()
+	l.conns[cc] = struct{}{}
+	l.resting.push(cc)
+	cc.waiting.Store(true)
+	l.mu.Unlock()
+	return cc, nil
+}
+
+// next accepts a connection, however long that takes.
+func (l *listener) next() (net.Conn, error) {
 	pause := time.Duration(0)
 	for {
 		c, err := l.Listener.Accept()
 		if err == nil {
-			tuneAccepted(c, l.writeTimeout)
-			cc := &clientConn{Conn: c, l: l}
-			if l.watcher != nil {
-				l.watcher.attach(c, &cc.ticket)
-			}
-			cc.waiting.Store(true)
-			l.mu.Lock()
-			l.conns[cc] = struct{}{}
-			l.mu.Unlock()
-			return cc, nil
+			return c, nil
 		}
 		if !temporary(err) {
-			<-l.slots
 			return nil, err
 		}
 		if pause == 0 {
@@ -73,7 +98,6 @@ func (l *listener) Accept() (net.Conn, error) {
 		case <-t.C:
 		case <-l.closed:
 			t.Stop()
-			<-l.slots
 			return nil, net.ErrClosed
 		}
 	}
@@ -89,6 +113,75 @@ func temporary(err error) bool {
 	}
 	var ne net.Error
 	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// takeSlot waits for a place among the connections, and makes one if somebody
+// only waits. It reports false when the listener was closed.
+func (l *listener) takeSlot() bool {
+	if l.trySlot() {
+		return true
+	}
+	if now := time.Now(); now.Sub(l.warned) >= time.Minute {
+		l.warned = now
+		l.log.Warn("the limit of connections is reached: the longest idle one makes room for a newcomer", zap.Int("server.max_connections", cap(l.slots)))
+	}
+	l.crowded.Store(true)
+	defer l.crowded.Store(false)
+	for !l.trySlot() {
+		l.evict()
+		select {
+		case l.slots <- struct{}{}:
+			return true
+		case <-l.stirred:
+		case <-l.closed:
+			return false
+		}
+	}
+	return true
+}
+
+func (l *listener) trySlot() bool {
+	select {
+	case l.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// evict asks the connection that has waited longest for a request to go. It goes as
+// if its idle time were over: if a request comes first it is served, and another
+// connection is asked.
+func (l *listener) evict() {
+	l.mu.Lock()
+	c := l.resting.first
+	if l.evicting != nil || c == nil {
+		l.mu.Unlock()
+		return
+	}
+	l.resting.remove(c)
+	l.evicting = c
+	c.evicted.Store(true)
+	shaking := c.tls != nil && !c.shook.Load()
+	if !shaking {
+		// Under the lock, so that it cannot hit the deadline of a request that has come meanwhile.
+		_ = c.raw.SetReadDeadline(longAgo)
+	}
+	l.mu.Unlock()
+	if shaking { // it may be writing, and there is no request to lose
+		_ = c.raw.Close()
+	}
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// stir tells a newcomer that it may look again for a connection that can go.
+func (l *listener) stir() {
+	select {
+	case l.stirred <- struct{}{}:
+	default: // it has been told
+	}
 }
 
 // Close stops accepting. It may be called again.
@@ -112,28 +205,94 @@ func (l *listener) hangUp(all bool) {
 	}
 	l.mu.Unlock()
 	for _, c := range conns {
+		if all {
+			c.torn.Store(true)
+		}
 		_ = c.Close()
 	}
 }
 
-// clientConn gives its slot back when it is closed.
+// clientConn is a client's connection. It gives its slot back when it is closed.
 type clientConn struct {
-	net.Conn
-	l      *listener
-	once   sync.Once
-	ticket watchTicket
+	net.Conn // tls or raw: what requests and answers go through
+	raw      net.Conn
+	tls      *tls.Conn // nil: none
+	l        *listener
+	once     sync.Once
+	ticket   watchTicket
 	// waiting is true while not one byte of a request has come: on a new
-	// connection, and on one that has come back from a stream.
+	// connection, TLS handshake included, and between requests.
 	waiting atomic.Bool
+	opening opening     // how its request begins, for the words of a refusal
+	lingers atomic.Bool // Close waits until the client has said all that it had to say
+	evicted atomic.Bool // it is to go, unless a request comes first
+	shook   atomic.Bool // the TLS handshake is done
+	torn    atomic.Bool // nothing more can be said: TLS is not ended in order
+
+	// Guarded by l.mu.
+	older, newer *clientConn // in l.resting
+	listed, gone bool
 }
 
 // Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.tls != nil && !c.shook.Load() {
+		if err := c.handshake(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.waiting.Load() {
-		c.waiting.Store(false)
+	if n > 0 {
+		c.busy()
+		c.opening.note(p[:n])
 	}
 	return n, err
+}
+
+// SetReadDeadline implements net.Conn. A connection that is to make room has no
+// time left, whatever was meant for it before it heard of that.
+func (c *clientConn) SetReadDeadline(t time.Time) error {
+	err := c.Conn.SetReadDeadline(t)
+	if c.evicted.Load() {
+		err = c.Conn.SetReadDeadline(longAgo)
+	}
+	return err
+}
+
+// rest notes that the connection waits for its next request from now on.
+func (c *clientConn) rest() {
+	l := c.l
+	l.mu.Lock()
+	if !c.gone && !c.listed && !c.waiting.Load() {
+		l.resting.push(c)
+		c.waiting.Store(true)
+	}
+	l.mu.Unlock()
+	if l.crowded.Load() {
+		l.stir()
+	}
+}
+
+// busy notes that a request has come.
+func (c *clientConn) busy() {
+	if !c.waiting.Load() {
+		return
+	}
+	l := c.l
+	l.mu.Lock()
+	c.waiting.Store(false)
+	l.resting.remove(c)
+	c.stays()
+	l.mu.Unlock()
+}
+
+// stays ends the wait for the connection to make room; l.mu is held.
+func (c *clientConn) stays() {
+	c.evicted.Store(false)
+	if c.l.evicting == c {
+		c.l.evicting = nil
+		c.l.stir()
+	}
 }
 
 // writePiece is what a client has to take within the write timeout.
@@ -148,25 +307,41 @@ func (c *clientConn) Write(p []byte) (n int, err error) {
 		k, err = c.Conn.Write(p[:writePiece])
 		n, p = n+k, p[k:]
 	}
+	if err == nil {
+		if n > 0 {
+			_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
+		}
+		var k int
+		k, err = c.Conn.Write(p)
+		n += k
+	}
 	if err != nil {
-		return n, err
+		c.torn.Store(true)
 	}
-	if n > 0 {
-		_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
-	}
-	k, err := c.Conn.Write(p)
-	return n + k, err
+	return n, err
 }
 
-// Close closes the connection.
+// Close closes the connection. It does not wait for the client.
 func (c *clientConn) Close() error {
 	c.ticket.retire()
-	err := c.Conn.Close()
+	if c.lingers.Swap(false) {
+		c.lingerOut()
+	}
+	var err error
+	if c.tls != nil && !c.torn.Load() {
+		err = endTLS(c.tls)
+	} else {
+		err = c.raw.Close()
+	}
 	c.once.Do(func() {
-		c.l.mu.Lock()
-		delete(c.l.conns, c)
-		c.l.mu.Unlock()
-		<-c.l.slots
+		l := c.l
+		l.mu.Lock()
+		delete(l.conns, c)
+		l.resting.remove(c)
+		c.gone = true
+		<-l.slots // before others are asked to go
+		c.stays()
+		l.mu.Unlock()
 	})
 	return err
 }
@@ -174,12 +349,13 @@ func (c *clientConn) Close() error {
 // NetConn is the connection below, whose descriptor the watcher needs.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
-// ticketOf finds the watch of a client's connection, nil if it has none.
-func ticketOf(c net.Conn) *watchTicket {
+// clientOf finds the client's connection below fasthttp's and our own wrappers, nil
+// if there is none.
+func clientOf(c net.Conn) *clientConn {
 	for {
 		switch v := c.(type) {
 		case *clientConn:
-			return &v.ticket
+			return v
 		case interface{ NetConn() net.Conn }:
 			c = v.NetConn()
 		default:
@@ -188,25 +364,48 @@ func ticketOf(c net.Conn) *watchTicket {
 	}
 }
 
-// Listen opens the address of a configuration. A unix socket that nobody
-// listens on any more is removed first.
-func Listen(network, address string, mode fs.FileMode) (net.Listener, error) {
-	if network != "unix" {
-		return net.Listen(network, address)
+// ticketOf finds the watch of a client's connection, nil if it has none.
+func ticketOf(c net.Conn) *watchTicket {
+	if v := clientOf(c); v != nil {
+		return &v.ticket
 	}
-	if fi, err := os.Lstat(address); err == nil && fi.Mode()&fs.ModeSocket != 0 {
-		if c, err := net.Dial("unix", address); err == nil {
-			_ = c.Close()
-			return nil, &net.OpError{Op: "listen", Net: "unix", Err: errors.New(address + " is in use")}
-		}
-		if err := os.Remove(address); err != nil {
-			return nil, err
-		}
+	return nil
+}
+
+// overTLS reports whether a client's connection is encrypted. fasthttp cannot
+// tell: it sees our wrapper.
+func overTLS(c net.Conn) bool {
+	v := clientOf(c)
+	return v != nil && v.tls != nil
+}
+
+// restList is a list of connections, in the order in which they came to it.
+type restList struct{ first, last *clientConn }
+
+func (r *restList) push(c *clientConn) {
+	c.listed, c.older = true, r.last
+	if r.last != nil {
+		r.last.newer = c
+	} else {
+		r.first = c
 	}
-	// The mode is set by the umask from the first moment on: nobody can connect
-	// before it is right.
-	old := syscall.Umask(int(0o777 &^ mode.Perm()))
-	ln, err := net.Listen("unix", address)
-	syscall.Umask(old)
-	return ln, err
+	r.last = c
+}
+
+// remove does nothing for a connection that is not listed.
+func (r *restList) remove(c *clientConn) {
+	if !c.listed {
+		return
+	}
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		r.first = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		r.last = c.older
+	}
+	c.listed, c.older, c.newer = false, nil, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -24,6 +25,9 @@ type meters struct {
 	set      *metrics.Set
 	requests counters[requestKey]
 	dropped  counters[droppedKey]
+	limited  counters[limitedKey]
+	changes  *metrics.Counter // of whether the shared limits can be had
+	shared   atomic.Bool      // they can
 }
 
 // requestKey are the labels of dragoman_requests_total.
@@ -40,6 +44,13 @@ type droppedKey struct {
 	field                string
 }
 
+// limitedKey are the labels of dragoman_limited_total.
+type limitedKey struct {
+	scope string // key, agent or global
+	what  string // requests, tokens, concurrent, or unavailable: nobody could be asked
+	agent string
+}
+
 func newMeters(s *Server) *meters {
 	metrics.ExposeMetadata(true) // the TYPE lines
 	m := &meters{set: metrics.NewSet()}
@@ -48,6 +59,7 @@ func newMeters(s *Server) *meters {
 		k.field = "other"
 		return k
 	})
+	m.limited.init(m.set, 1<<16, limitedKey.name, nil)
 	m.set.NewGauge("dragoman_requests_running", func() float64 {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -67,6 +79,38 @@ func (k requestKey) name() string {
 		"status", strconv.Itoa(k.status), "outcome", k.outcome)
 }
 
+func (k limitedKey) name() string {
+	return "dragoman_limited_total" + labels("scope", k.scope, "what", k.what, "agent", k.agent)
+}
+
+// refused counts a request that a limit refused. Who called is no label: there may
+// be as many callers as an issuer of tokens has users.
+func (m *meters) refused(r *ratelimit.Refusal, a *agent) {
+	k := limitedKey{scope: r.Kind.String(), what: r.What.String()}
+	if a != nil {
+		k.agent = a.conf.Name
+	}
+	m.limited.get(k).Inc()
+}
+
+// share has the state of shared limits told.
+func (m *meters) share() {
+	m.shared.Store(true)
+	m.changes = m.set.NewCounter("dragoman_limiter_changes_total")
+	m.set.NewGauge("dragoman_limiter_up", func() float64 {
+		if m.shared.Load() {
+			return 1
+		}
+		return 0
+	})
+}
+
+// limiter counts a change of whether the shared limits can be had.
+func (m *meters) limiter(up bool) {
+	m.shared.Store(up)
+	m.changes.Inc()
+}
+
 func (k droppedKey) name() string {
 	return "dragoman_dropped_total" + labels("agent", k.agent, "face", k.face, "backend", k.backend, "side", k.side, "field", k.field)
 }
@@ -82,7 +126,7 @@ func (m *meters) write(w io.Writer) {
 func (m *meters) count(c *call, outcome string) {
 	r := &c.log
 	m.requests.get(requestKey{r.agent, r.face, r.backend, r.status, outcome}).Inc()
-	if c.begun && c.req != nil && c.req.Ledger.Len() > 0 { // what was refused instead lost nothing
+	if c.sent && c.req != nil && c.req.Ledger.Len() > 0 { // what was refused instead lost nothing
 		m.lost(r, "request", c.req.Ledger.Names())
 	}
 	if c.losses.Len() > 0 {

@@ -15,7 +15,8 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
-	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/auth"
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -23,28 +24,38 @@ import (
 // accepted it uses it; for a streamed answer it passes to the stream's
 // goroutine. Nothing of it points into the RequestCtx.
 type call struct {
-	s      *Server
-	start  time.Time
-	id     string // request id
-	seed   string
-	match  match
-	face   *translate.Protocol
-	agent  *agent
-	req    *translate.Request
-	body   *buffer // the client's request, borrowed by req
-	ans    *translate.Answer
-	setup  translate.Setup
-	asks   bool             // the agent is asked for a stream
-	losses translate.Ledger // of the answer
-	cancel cancel
-	ticket *watchTicket // of the client's connection, nil if it has none
-	x      *exchange
-	total  time.Time
-	begun  bool // noted by Server.begin
+	s       *Server
+	start   time.Time
+	id      string // request id
+	seed    string
+	match   match
+	face    *translate.Protocol
+	agent   *agent
+	req     *translate.Request
+	body    *buffer // the client's request, borrowed by req
+	ans     *translate.Answer
+	setup   translate.Setup
+	asks    bool             // the agent is asked for a stream
+	losses  translate.Ledger // of the answer
+	cancel  cancel
+	ticket  *watchTicket // of the client's connection, nil if it has none
+	x       *exchange
+	total   time.Time
+	begun   bool // noted by Server.begin
+	sent    bool // the agent is being asked: it may have run
+	lost    bool // the agent was asked, and no answer of its came
+	limited bool // a limit refused it
+	who     *auth.Principal
+	grant   ratelimit.Grant // what the limits gave
+	input   int64           // tokens that the request is estimated at, where tokens are limited
 	// keepAlive says that the client's connection can serve another request.
 	keepAlive bool
 	http10    bool
-	taken     bool // the connection was taken over for a stream
+	taken     bool   // the connection was taken over for a stream
+	read      bool   // the request, to its end
+	hops      []byte // X-Forwarded-* for the agents
+	passed    []byte // what goes on of the agent's headers
+	mask      mask   // of the agent's credential
 	log       record
 }
 
@@ -62,11 +73,12 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		if p := recover(); p != nil {
 			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 			if !c.taken {
-				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.begun, Message: "The proxy failed."})
+				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.sent, Message: "The proxy failed."})
 				ctx.Response.Header.SetConnectionClose()
 			}
 		}
 		if !c.taken {
+			linger(ctx.Conn(), ctx.RequestBodyStream() != nil && !c.read)
 			if s.draining.Load() {
 				ctx.Response.Header.SetConnectionClose()
 			}
@@ -75,6 +87,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			}
 			c.release()
 			c.finished()
+		}
+		if o := openingOf(ctx.Conn()); o != nil {
+			o.forget()
 		}
 	}()
 	if e := c.serve(ctx); e != nil {
@@ -87,20 +102,30 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	// Face, by path.
 	c.identify(ctx)
 	method, path, query := c.target(ctx)
+	c.match = c.s.router.find(method, path)
+	c.face = c.match.face
+	if c.match.route != nil {
+		c.log.face = c.face.Name
+	}
+	if e := c.guard(ctx); e != nil {
+		return e
+	}
 	if path == "/livez" || path == "/readyz" {
 		return c.health(ctx, path)
 	}
-	c.match = c.s.router.find(method, path)
-	c.face = c.match.face
+
+	// Caller, by the head.
+	if e := c.authenticate(ctx); e != nil {
+		return e
+	}
 	if c.match.route == nil {
 		return c.noRoute(ctx, method, path)
 	}
-	c.log.face = c.face.Name
-	if e := guard(ctx); e != nil {
-		return e
-	}
-	op := c.match.route.Op
-	if op != translate.OpGenerate && op != translate.OpBatch {
+	switch c.match.route.Op {
+	case translate.OpGenerate, translate.OpBatch:
+	case translate.OpLimits:
+		return c.limits(ctx)
+	default:
 		return c.describe(ctx, query)
 	}
 
@@ -108,7 +133,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if e := c.readBody(ctx); e != nil {
 		return e
 	}
-	if op == translate.OpBatch {
+	if c.match.route.Op == translate.OpBatch {
 		return c.batch(ctx)
 	}
 	if e := c.decode(&translate.Inbound{
@@ -118,8 +143,17 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 
-	// Agent.
+	// Agent, within the caller's scope.
 	if e := c.choose(ctx.Host()); e != nil {
+		return e
+	}
+
+	// Limits. From here on a departure is noticed: nobody waits in line for a
+	// client who has left.
+	if e := c.begin(ctx.Conn(), func() { c.cancel.Cancel(errClientGone) }); e != nil {
+		return e
+	}
+	if e := c.admit(); e != nil {
 		return e
 	}
 
@@ -134,9 +168,6 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 
 	// Call.
-	if e := c.begin(ctx.Conn(), func() { c.cancel.Cancel(errClientGone) }); e != nil {
-		return e
-	}
 	if e := c.call(&ctx.Request.Header, out.b); e != nil {
 		return e
 	}
@@ -177,7 +208,7 @@ func (c *call) encode(out *buffer) (e *translate.Error) {
 	return e
 }
 
-// begin notes that backends are about to be called: from here on a Shutdown
+// begin notes that work is about to be done for a client: from here on a Shutdown
 // waits for the call, and gone is called when the client leaves conn.
 func (c *call) begin(conn net.Conn, gone func()) *translate.Error {
 	if !c.s.begin(c) {
@@ -254,16 +285,6 @@ func printable(s string) string {
 	}, s)
 }
 
-// guard refuses what could mean one thing to us and another to the backend.
-func guard(ctx *fasthttp.RequestCtx) *translate.Error {
-	h := &ctx.Request.Header
-	if ce := h.Peek("Content-Encoding"); len(ce) > 0 && !strings.EqualFold(string(ce), "identity") {
-		return &translate.Error{Kind: translate.KindUnsupportedMedia, Status: 415, Code: "unsupported_content_encoding",
-			Message: "Compressed request bodies are not accepted; send the body as it is."}
-	}
-	return nil
-}
-
 // describe answers the operations that need no backend.
 func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error {
 	s := c.s
@@ -274,15 +295,12 @@ func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error
 	}
 	switch {
 	case c.match.named || c.match.route.Op == translate.OpAgent:
-		if one = s.lookup(word); one == nil {
-			return s.unknownAgent(word)
+		if one = c.lookup(word); one == nil {
+			return c.unknownAgent(word)
 		}
 	case c.match.route.Op == translate.OpCard:
-		if one = s.byHost(string(ctx.Host())); one == nil {
-			one = s.agents[s.conf.Default()]
-		}
-		if one == nil {
-			return s.noAgent()
+		if one = c.fallback(ctx.Host()); one == nil {
+			return c.noAgent()
 		}
 	}
 	var infos []translate.AgentInfo
@@ -290,7 +308,9 @@ func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error
 		infos = append(infos, one.info)
 	} else {
 		for i := range s.conf.Agents {
-			infos = append(infos, s.agents[&s.conf.Agents[i]].info)
+			if a := s.agents[&s.conf.Agents[i]]; c.may(a) {
+				infos = append(infos, a.info)
+			}
 		}
 	}
 	if c.match.route.Op == translate.OpAgent && one.conf.Name != word {
@@ -329,6 +349,7 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 			return unreadableBody(err)
 		}
 	}
+	c.read = true
 	if len(ctx.Request.Header.PeekTrailerKeys()) > 0 {
 		ctx.Response.Header.SetConnectionClose()
 		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "trailers", Message: "Trailers are not accepted."}
@@ -336,16 +357,7 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 	if len(c.body.b) == 0 {
 		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "missing_body", Message: "The request has no body; a JSON object is expected."}
 	}
-	err := jsonx.Check(c.body.b, jsonx.CheckOptions{UTF8: true, Duplicates: 4})
-	if err == nil {
-		if first := firstByte(c.body.b); first != '{' && first != '[' {
-			err = errors.New("a JSON object is expected")
-		}
-	}
-	if err != nil {
-		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_json", Message: "The request body is not valid JSON: " + err.Error() + "."}
-	}
-	return nil
+	return translate.CheckBody(c.body.b)
 }
 
 // tooLarge refuses a body whose rest is not read, so that the connection ends.
@@ -353,15 +365,6 @@ func (c *call) tooLarge(ctx *fasthttp.RequestCtx) *translate.Error {
 	ctx.Response.Header.SetConnectionClose()
 	return &translate.Error{Kind: translate.KindTooLarge, Status: 413, Code: "request_too_large",
 		Message: "The request body exceeds " + c.s.conf.Server.MaxBody.String() + "."}
-}
-
-func firstByte(b []byte) byte {
-	for _, c := range b {
-		if c > ' ' {
-			return c
-		}
-	}
-	return 0
 }
 
 func unreadableBody(err error) *translate.Error {
@@ -411,7 +414,6 @@ func readAllLimited(dst []byte, r io.Reader, length, limit int) ([]byte, error) 
 // Host header that is present decides, and never falls through to the next. The
 // default agent serves only a request that names none.
 func (c *call) choose(host []byte) *translate.Error {
-	s := c.s
 	word := c.req.Agent
 	if c.match.named {
 		word = c.match.agent
@@ -419,35 +421,22 @@ func (c *call) choose(host []byte) *translate.Error {
 	switch {
 	case c.match.named || word != "" || c.req.AgentNamed:
 		if word != "" { // not even "*" means nobody
-			c.agent = s.lookup(word)
+			c.agent = c.lookup(word)
 		}
 		if c.agent == nil {
-			e := s.unknownAgent(word)
+			e := c.unknownAgent(word)
 			if !c.match.named {
 				e.Param = c.req.AgentPath.String()
 			}
 			return e
 		}
 	default:
-		if c.agent = s.byHost(string(host)); c.agent == nil {
-			c.agent = s.agents[s.conf.Default()]
-		}
-		if c.agent == nil {
-			return s.noAgent()
+		if c.agent = c.fallback(host); c.agent == nil {
+			return c.noAgent()
 		}
 	}
 	c.log.agent, c.log.backend = c.agent.conf.Name, c.agent.conf.Protocol
 	return nil
-}
-
-func (s *Server) unknownAgent(word string) *translate.Error {
-	return &translate.Error{Kind: translate.KindNotFound, Status: 404, Code: "model_not_found",
-		Message: fmt.Sprintf("There is no agent %q. The agents are: %s.", printable(word), s.names())}
-}
-
-func (s *Server) noAgent() *translate.Error {
-	return &translate.Error{Kind: translate.KindNotFound, Status: 404, Code: "model_not_found",
-		Message: "The request names no agent, and there is no default agent. The agents are: " + s.names() + "."}
 }
 
 // strict refuses a request that would lose something, where the configuration
@@ -492,6 +481,8 @@ func (c *call) headers(h *fasthttp.ResponseHeader) {
 	if agent, _ := c.log.agents(); agent != "" {
 		h.Set("Dragoman-Agent", agent)
 	}
+	setPassed(h, c.passed)
+	c.log.limited.Headers(time.Now(), func(name, value string) { h.Set(name, value) })
 }
 
 // refuse answers with an error in the face's own words.
@@ -512,7 +503,7 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
-		h.Set("Retry-After-Ms", strconv.FormatInt(e.RetryAfter.Milliseconds(), 10))
+		h.Set("Retry-After-Ms", strconv.FormatInt(int64((e.RetryAfter+time.Millisecond-1)/time.Millisecond), 10))
 	}
 	if len(c.log.dropped) > 0 { // a request that no agent could be asked lost nothing
 		h.Set("Dragoman-Dropped", headerText(c.req.Ledger.Header()))
@@ -537,6 +528,7 @@ func (c *call) release() {
 // line names fields of the request, which borrow from its body, and a Shutdown
 // that waits for the call must not end before the line is written.
 func (c *call) finished() {
+	c.settle()
 	c.log.write(c)
 	if c.body != nil {
 		c.body.drop()

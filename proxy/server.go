@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -26,6 +27,7 @@ type Server struct {
 	router  *router
 	http    *fasthttp.Server
 	watcher *watcher
+	certs   *certificates // nil: clients speak without TLS
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
 
@@ -40,6 +42,8 @@ type Server struct {
 
 	meters    *meters
 	readiness readiness
+	welcome   string // to strangers
+	callers
 }
 
 // New builds a proxy from a valid configuration. demo reaches the embedded
@@ -50,20 +54,35 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		agents: map[*config.Agent]*agent{}, running: map[*call]struct{}{}, idle: make(chan struct{}),
 	}
 	s.meters = newMeters(s)
+	s.welcome = welcome(c)
+	if err := s.newCallers(); err != nil {
+		return nil, err
+	}
 	if c.Log.Access {
 		s.access = log.Named("access")
 	}
 	for i := range c.Agents {
 		a, err := newAgent(&c.Agents[i], c.Translate.Strict, demo)
 		if err != nil {
+			s.closeCallers()
 			s.closeAgents()
 			return nil, err
 		}
 		a.info.Created = s.started
+		a.scope = s.limiter.Scope(ratelimit.Agent, c.Agents[i].Name, limits(c.Agents[i].Limits))
 		s.agents[&c.Agents[i]] = a
+	}
+	if c.Server.TLS.CertFile != "" {
+		var err error
+		if s.certs, err = loadCertificates(c.Server.TLS, log); err != nil {
+			s.closeAgents()
+			return nil, err
+		}
+		s.meters.set.NewGauge("dragoman_tls_certificate_expiry_seconds", s.certs.expiry)
 	}
 	w, err := newWatcher()
 	if err != nil {
+		s.closeCallers()
 		s.closeAgents()
 		return nil, err
 	}
@@ -89,6 +108,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		NoDefaultContentType:  true,
 		CloseOnShutdown:       true,
 		Concurrency:           2 * c.Server.MaxConnections,
+		ConnState:             connState,
 		// Header names are normalised (the default): fasthttp finds a header by
 		// its exact name only, and many clients write theirs in lower case.
 	}
@@ -98,10 +118,13 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 // Serve answers clients that connect to ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
-	l.watcher = s.watcher
+	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, s.conf.Server.Timeouts.Header
 	s.mu.Lock()
 	down := s.draining.Load()
 	s.ln = l
+	if !down && s.certs != nil {
+		s.certs.start()
+	}
 	s.mu.Unlock()
 	if down {
 		return l.Close()
@@ -148,7 +171,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	err := s.disconnect(ctx, ln)
+	if s.certs != nil {
+		s.certs.close()
+	}
 	s.stopAdmin()
+	s.closeCallers()
 	s.closeAgents()
 	if werr := s.watcher.Close(); err == nil {
 		err = werr
@@ -224,8 +251,8 @@ func (s *Server) handBack(conn net.Conn, early []byte) {
 
 // nextByte waits for the first byte of the next request.
 func (s *Server) nextByte(conn net.Conn) []byte {
-	if c, ok := conn.(*clientConn); ok {
-		c.waiting.Store(true)
+	if c := clientOf(conn); c != nil {
+		c.rest()
 		// Shutdown sees that it waits, or this sees the Shutdown.
 		if s.draining.Load() {
 			return nil
@@ -271,8 +298,9 @@ func (s *Server) end(e *call) {
 	s.mu.Unlock()
 }
 
-// protocolError answers a request that fasthttp could not read. No face can be
-// told from it, so it has the shape that most clients read.
+// protocolError answers a request that fasthttp could not read, in the words of
+// the face that its first line tells, if that could be seen; else in the shape
+// that most clients read.
 func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	if _, ok := errors.AsType[fasthttp.ErrNothingRead](err); ok {
 		ctx.Response.Header.SetConnectionClose()
@@ -288,11 +316,29 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	case errors.As(err, &ne) && ne.Timeout():
 		e.Status, e.Code, e.Message = 408, "request_timeout", "The request did not arrive in time."
 	}
+	linger(ctx.Conn(), e.Status != 408)
 	ctx.Response.Reset()
 	ctx.Response.SetStatusCode(e.Status)
 	ctx.Response.Header.SetContentType("application/json")
 	ctx.Response.Header.SetConnectionClose()
-	ctx.Response.SetBodyRaw(defaultFace.AppendError(nil, e))
+	ctx.Response.Header.Set("X-Request-Id", newID("req_"))
+	ctx.Response.SetBodyRaw(s.wordsFor(ctx.Conn()).AppendError(nil, e))
+}
+
+// connState hears from fasthttp what a connection does: whether it waits for a request
+// decides who makes room when there are too many.
+func connState(conn net.Conn, state fasthttp.ConnState) {
+	if state != fasthttp.StateIdle && state != fasthttp.StateActive {
+		return
+	}
+	c := clientOf(conn)
+	switch {
+	case c == nil:
+	case state == fasthttp.StateIdle:
+		c.rest()
+	default: // a request that was sent ahead needs no read
+		c.busy()
+	}
 }
 
 // serverLog passes fasthttp's own messages on, without those that every
@@ -308,14 +354,6 @@ func (l serverLog) Printf(format string, args ...any) {
 		return
 	}
 	l.log.Sugar().Warnf(format, args...)
-}
-
-// lookup finds the agent that a word means, nil if there is none.
-func (s *Server) lookup(word string) *agent {
-	if c := s.conf.Lookup(word); c != nil {
-		return s.agents[c]
-	}
-	return nil
 }
 
 // byHost finds an agent by the Host header: its name or an exact alias, alone or
@@ -337,13 +375,4 @@ func (s *Server) byHost(host string) *agent {
 		}
 	}
 	return nil
-}
-
-// names lists the agents for people.
-func (s *Server) names() string {
-	n := make([]string, len(s.conf.Agents))
-	for i := range s.conf.Agents {
-		n[i] = s.conf.Agents[i].Name
-	}
-	return strings.Join(n, ", ")
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"io"
+	"io/fs"
 	"net"
 	"syscall"
 	"time"
@@ -93,4 +95,39 @@ func tuneAccepted(c net.Conn, writeTimeout time.Duration) {
 		}
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowWater)
 	})
+}
+
+// narrowSocket gives a unix socket that is not bound yet the mode that its file will
+// be made with: Linux makes it with that of the descriptor, less the umask. Unlike
+// the umask it is not the whole process's, where other goroutines make files too.
+func narrowSocket(fd uintptr, mode fs.FileMode) error {
+	return unix.Fchmod(int(fd), uint32(mode.Perm()))
+}
+
+// listenNarrow has nothing to add to narrowSocket here.
+func listenNarrow(_ fs.FileMode, listen func() (net.Listener, error)) (net.Listener, error) {
+	return listen()
+}
+
+// writeOnce writes what a connection takes without waiting.
+func writeOnce(c net.Conn, p []byte) (n int, err error) {
+	sc := descriptorOf(c)
+	if sc == nil {
+		return c.Write(p)
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	werr := rc.Write(func(fd uintptr) bool {
+		n, err = syscall.Write(int(fd), p)
+		return true
+	})
+	switch {
+	case werr != nil:
+		return 0, werr
+	case err == nil && n < len(p):
+		err = io.ErrShortWrite
+	}
+	return max(n, 0), err
 }

@@ -105,6 +105,7 @@ func (c *call) answerBody(out *buffer) *translate.Error {
 		return cutError(err)
 	}
 	c.x.finish(true)
+	c.mask.apply(in.b)
 	out.b = c.ans.Body(out.b, in.b)
 	return c.ans.Err()
 }
@@ -266,6 +267,7 @@ func (p *pump) arrived(b []byte) error {
 	now := time.Now()
 	p.lastRead = now
 	c.log.bytesIn += int64(len(b))
+	c.mask.apply(b)
 	if p.conn == nil {
 		*p.out = c.ans.Feed(*p.out, b)
 		p.note(now)
@@ -497,9 +499,19 @@ func (p *pump) open(conn net.Conn) {
 	b = append(b, c.id...)
 	b = append(b, "\r\nDragoman-Agent: "...)
 	b = append(b, c.agent.conf.Name...)
+	c.log.limited.Headers(now, func(name, value string) {
+		b = append(b, "\r\n"...)
+		b = append(b, name...)
+		b = append(b, ": "...)
+		b = append(b, value...)
+	})
 	if c.req.Ledger.Len() > 0 {
 		b = append(b, "\r\nDragoman-Dropped: "...)
 		b = append(b, headerText(c.req.Ledger.Header())...)
+	}
+	if len(c.passed) > 0 {
+		b = append(b, "\r\n"...)
+		b = append(b, c.passed[:len(c.passed)-len("\r\n")]...)
 	}
 	switch {
 	case c.http10:

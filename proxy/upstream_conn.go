@@ -336,6 +336,7 @@ var (
 	errNotHTTP        = errors.New("answer is not HTTP/1.0 or HTTP/1.1")
 	errHeadTooLong    = errors.New("response head is too long")
 	errHeadLine       = errors.New("malformed line in response head")
+	errHeadLines      = errors.New("too many lines in response head")
 	errHeadTruncated  = errors.New("connection closed within the response head")
 	errBothLengths    = errors.New("response has both Content-Length and Transfer-Encoding")
 	errLengths        = errors.New("response has several Content-Length lines")
@@ -349,6 +350,9 @@ var (
 // maxInterim bounds the 1xx responses before an answer: a backend that sends 102
 // every ten seconds may think for an hour.
 const maxInterim = 400
+
+// maxResponseHeaders bounds the lines of a response head, beside its bytes.
+const maxResponseHeaders = 256
 
 // headInfo is what a response head says about its framing.
 type headInfo struct {
@@ -377,10 +381,10 @@ func scanHead(h []byte) (headInfo, error) {
 		}
 		info.status = info.status*10 + int(c-'0')
 	}
-	if info.status < 100 || h[12] != ' ' && h[12] != '\r' {
+	if info.status < 100 || info.status > 599 || h[12] != ' ' && h[12] != '\r' {
 		return info, errNotHTTP
 	}
-	for first := true; ; first = false {
+	for n := 0; ; n++ {
 		i := bytes.IndexByte(h, '\n')
 		if i < 1 || h[i-1] != '\r' {
 			return info, errHeadLine
@@ -390,11 +394,17 @@ func scanHead(h []byte) (headInfo, error) {
 		if bytes.IndexByte(line, '\r') >= 0 {
 			return info, errHeadLine
 		}
-		if first {
+		if n == 0 {
+			if !cleanValue(line) {
+				return info, errHeadLine
+			}
 			continue
 		}
 		if len(line) == 0 {
 			break
+		}
+		if n > maxResponseHeaders {
+			return info, errHeadLines
 		}
 		colon := 0
 		for colon < len(line) && tokenByte[line[colon]] {

@@ -1,0 +1,42 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestRefusedBodyDoesNotHideTheAnswer refuses large requests by their head: the
+// client, which is still sending, gets the answer and no reset.
+func TestRefusedBodyDoesNotHideTheAnswer(t *testing.T) {
+	t.Parallel()
+	r := start(t, authYAML("")+"server: {max_body: 1MiB}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	for _, f := range []struct {
+		name, headers string
+		size          int
+		status        int
+	}{
+		{"a stranger's", "", 6 << 20, 401},
+		{"a stranger's, small", "", 100, 401},
+		{"too large", bearer(goodKey), 6 << 20, 413},
+		{"compressed", bearer(goodKey) + "Content-Encoding: gzip\r\n", 6 << 20, 415},
+		{"of an endless head", bearer(goodKey) + "X-Long: " + strings.Repeat("a", 200<<10) + "\r\n", 6 << 20, 431},
+	} {
+		for range 5 { // a reset is a race, which the client does not always lose
+			c := r.dial()
+			body := strings.Repeat(" ", f.size)
+			fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n", f.headers, len(body))
+			for len(body) > 0 {
+				n, err := c.Write([]byte(body[:min(len(body), 64<<10)]))
+				if err != nil {
+					t.Errorf("%s: sending failed: %v", f.name, err)
+					break
+				}
+				body = body[n:]
+			}
+			if got := c.reply(); got.status != f.status {
+				t.Errorf("%s: %d %s, want %d", f.name, got.status, got.body, f.status)
+			}
+		}
+	}
+}
