@@ -1,0 +1,159 @@
+package ratelimit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/maphash"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	subjectShards    = 256 // a power of two
+	subjectsPerShard = 256
+
+	// nameLimit is how long a subject's name may be to be kept as it is, so that the memory of a subject has a bound. Of a
+	// longer one nameStart bytes and its hash are kept, which is longer than any name kept as it is.
+	nameLimit = 128
+	nameStart = 80
+
+	// forgotten is what refs of a subject are that is in no table any more.
+	forgotten = math.MinInt32
+)
+
+// table holds the subjects that callers name, in shards of bounded size. Only subjects that grants use are never
+// forgotten, and so a shard grows by these at most.
+type table struct {
+	limiter *Limiter
+	seed    maphash.Seed
+	shards  []shard
+	room    int // of a shard
+	plan    atomic.Pointer[plan]
+}
+
+type shard struct {
+	mu sync.Mutex
+	m  map[string]*subject
+}
+
+// subject is a scope with all its counts, in one piece.
+type subject struct {
+	Scope
+	state [2]counts
+	line  slots
+}
+
+func (t *table) init(l *Limiter, shards, room int) {
+	t.limiter, t.seed, t.shards, t.room = l, maphash.MakeSeed(), make([]shard, shards), room
+}
+
+func (t *table) get(name string, lim Limits) *Scope {
+	if len(name) > nameLimit {
+		sum := sha256.Sum256([]byte(name))
+		name = name[:nameStart] + "…" + hex.EncodeToString(sum[:])
+	}
+	return t.find(name, lim)
+}
+
+// find returns the scope of a name as it is kept, and makes it if need be.
+func (t *table) find(name string, lim Limits) *Scope {
+	s := &t.shards[maphash.String(t.seed, name)&uint64(len(t.shards)-1)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.m[name]
+	if old != nil && old.plan.limits == lim {
+		return &old.Scope
+	}
+	if s.m == nil {
+		s.m = map[string]*subject{}
+	}
+	if old == nil && len(s.m) >= t.room {
+		s.evict(t.room-1, t.limiter.now())
+	}
+	e := t.make(strings.Clone(name), lim, old)
+	s.m[e.name] = e
+	return &e.Scope
+}
+
+// make makes a subject; what it has in common with old, which may be nil, goes on.
+func (t *table) make(name string, lim Limits, old *subject) *subject {
+	p := t.plan.Load()
+	if p == nil || p.limits != lim {
+		p = newPlan(lim, t.limiter.replicas)
+		t.plan.Store(p)
+	}
+	e := &subject{Scope: Scope{kind: Key, name: name, plan: p, home: t}}
+	e.slots = &e.line
+	if old != nil {
+		e.slots = old.slots
+	}
+	for d := range e.rates {
+		m := &p.meters[whole][d]
+		if !m.limited {
+			continue
+		}
+		e.rates[d] = &e.state[d]
+		if old != nil && old.plan.meters[whole][d].rate == m.rate {
+			e.rates[d] = old.rates[d]
+		}
+		if t.limiter.shared != nil {
+			e.keys[d] = storeKey("subject", Dimension(d), m.rate, name)
+		}
+	}
+	return e
+}
+
+// evict makes room until there are at most so many, as far as there are subjects that nobody uses: all those with full
+// buckets go at once, which loses nothing and pays for the search, and if there is none, those closest to full.
+func (s *shard) evict(most int, now time.Duration) {
+	for name, e := range s.m {
+		if e.full(now) == 0 && e.forget() {
+			delete(s.m, name)
+		}
+	}
+	for len(s.m) > most {
+		var first *subject
+		var least time.Duration
+		for _, e := range s.m {
+			if e.refs.Load() != 0 {
+				continue
+			}
+			if full := e.full(now); first == nil || full < least {
+				first, least = e, full
+			}
+		}
+		if first == nil {
+			return
+		}
+		if first.forget() {
+			delete(s.m, first.name)
+		}
+	}
+}
+
+// full is how long until all buckets of the subject are full.
+func (s *Scope) full(now time.Duration) (full time.Duration) {
+	for _, c := range s.rates {
+		if c != nil {
+			full = max(full, c[whole].full(now), c[share].full(now))
+		}
+	}
+	return full
+}
+
+// forget makes sure that nobody uses the scope from now on; false if somebody does.
+func (s *Scope) forget() bool { return s.refs.CompareAndSwap(0, forgotten) }
+
+// len is how many subjects there are.
+func (t *table) len() (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += len(s.m)
+		s.mu.Unlock()
+	}
+	return n
+}
