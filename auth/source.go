@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -60,7 +62,7 @@ func readKeyFile(path string) ([]byte, error) {
 func readKeySet(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxKeySet+1))
 	if err != nil {
-		return nil, fmt.Errorf("key set: %w", err)
+		return nil, err
 	}
 	if len(data) > maxKeySet {
 		return nil, errors.New("the key set is larger than 1 MiB")
@@ -88,48 +90,61 @@ func urlSource(address string, roots *x509.CertPool) (func(context.Context) ([]b
 		// A name says nothing about where it leads.
 		Control: func(_, address string, _ syscall.RawConn) error { return checkAddress(address, secure) },
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	client := &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  nil, // of the environment: whoever sets it could put keys of their own in
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-			TLSHandshakeTimeout:    5 * time.Second,
-			ResponseHeaderTimeout:  5 * time.Second,
-			MaxResponseHeaderBytes: 32 << 10,
-			DisableKeepAlives:      true, // the next time is in minutes
-			DisableCompression:     true, // what is small on the wire is small in memory
-			Protocols:              protocols,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	server := keyServer{url: u, dial: dialer.DialContext}
+	if secure {
+		secured := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: []string{"http/1.1"}}}
+		server.dial = secured.DialContext
 	}
-	return func(ctx context.Context) ([]byte, error) { return fetch(ctx, client, u) }, nil
+	return server.fetch, nil
 }
 
-func fetch(ctx context.Context, client *http.Client, u *url.URL) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+// keyServer is where keys are fetched. One GET over a connection of its own does not need [http.Client], which would be 0.7 MB
+// of the binary, and would have to be kept from redirects, proxies of the environment, connections that stay, and HTTP/2.
+type keyServer struct {
+	url  *url.URL
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// maxHead bounds what comes before the keys.
+const maxHead = 32 << 10
+
+func (s keyServer) fetch(ctx context.Context) ([]byte, error) {
+	data, err := s.get(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fetch the key set from %s", u.Host)
-	}
-	req.Header.Set("Accept", "application/json, application/jwk-set+json")
-	req.Header.Set("User-Agent", "dragoman")
-	resp, err := client.Do(req)
-	if err != nil {
-		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err // without the whole url, which may hold a secret
+		if ctx.Err() != nil {
+			err = ctx.Err() // which has closed the connection
 		}
-		return nil, fmt.Errorf("fetch the key set from %s: %w", u.Host, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch the key set from %s: status %d, want 200", u.Host, resp.StatusCode)
-	}
-	data, err := readKeySet(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("fetch from %s: %w", u.Host, err)
+		return nil, fmt.Errorf("fetch the key set from %s: %w", s.url.Host, err) // the rest of the url may hold a secret
 	}
 	return data, nil
+}
+
+func (s keyServer) get(ctx context.Context) ([]byte, error) {
+	port := cmp.Or(s.url.Port(), map[string]string{"http": "80", "https": "443"}[s.url.Scheme])
+	conn, err := s.dial(ctx, "tcp", net.JoinHostPort(s.url.Hostname(), port))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	req := &http.Request{
+		Method: http.MethodGet, URL: s.url, Host: s.url.Host, Close: true,
+		Header: http.Header{"Accept": {"application/json, application/jwk-set+json"}, "User-Agent": {"dragoman"}},
+	}
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	limited := &io.LimitedReader{R: conn, N: maxHead}
+	resp, err := http.ReadResponse(bufio.NewReader(limited), req)
+	if err != nil {
+		return nil, err
+	}
+	limited.N = 2 * maxKeySet // chunks have heads too
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d, want 200", resp.StatusCode)
+	}
+	return readKeySet(resp.Body)
 }
 
 // isLoopback reports whether a host can only be this one.

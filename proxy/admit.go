@@ -160,7 +160,7 @@ func (c *call) charge() *translate.Error {
 
 // queue takes a place among the requests that run at the same time.
 func (c *call) queue() *translate.Error {
-	if !c.grant.Concurrent() {
+	if !c.grant.Concurrent() || c.s.limiter.Try(&c.grant) {
 		return nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -243,18 +243,17 @@ func (c *call) refused(r *ratelimit.Refusal) *translate.Error {
 		wait = time.Second
 	}
 	e := &translate.Error{Kind: translate.KindRateLimited, Status: 429, Code: "rate_limit_exceeded", RetryAfter: wait}
-	again := " Try again in " + waitText(wait) + "."
 	switch {
 	case r.What == ratelimit.Unavailable:
 		e.Kind, e.Status, e.Code = translate.KindOverloaded, 503, "limiter_unavailable"
-		e.Message = "Rate limits cannot be checked now, and the proxy admits nobody unchecked." + again
+		e.Message = "Rate limits cannot be checked now, and the proxy admits nobody unchecked."
 	case r.Kind == ratelimit.Global:
 		e.Kind, e.Status, e.Code = translate.KindOverloaded, 503, "overloaded"
-		e.Message = "The proxy is at its limit of " + limitText(r) + "." + again
+		e.Message = "The proxy is at its limit of " + limitText(r) + "."
 	case r.Kind == ratelimit.Agent:
-		e.Message = fmt.Sprintf("Agent %q is at its limit of %s.", c.agent.conf.Name, limitText(r)) + again
+		e.Message = fmt.Sprintf("Agent %q is at its limit of %s.", c.agent.conf.Name, limitText(r))
 	default:
-		e.Message = "Rate limit reached: this key may have " + limitText(r) + "." + again
+		e.Message = "Rate limit reached: this key may have " + limitText(r) + "."
 	}
 	return e
 }
@@ -287,19 +286,6 @@ func rateText(r ratelimit.Rate, what string) string {
 		text += fmt.Sprintf(" (%d at once)", r.Burst)
 	}
 	return text
-}
-
-// waitText is a wait for people, rounded up so that it is never too short.
-func waitText(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		d = (d + 100*time.Millisecond - 1).Truncate(100 * time.Millisecond)
-	default:
-		d = (d + time.Second - 1).Truncate(time.Second)
-	}
-	return d.String()
 }
 
 // countsTokens reports whether one of the limits is on tokens.

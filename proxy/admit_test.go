@@ -340,7 +340,7 @@ func TestRequestLimit(t *testing.T) {
 		if got.status != 429 || err != nil || err2 != nil || wait < 1000 || wait > 1200 || ms > wait*1000 || ms <= (wait-1)*1000 {
 			t.Errorf("%s: %d %v", face.path, got.status, got.header)
 		}
-		if m := gjson.Get(got.body, face.message).String(); !strings.Contains(m, "3 requests per hour") || !strings.Contains(m, "Try again in ") {
+		if m := gjson.Get(got.body, face.message).String(); !strings.Contains(m, "3 requests per hour") || !strings.Contains(m, "Retry after ") {
 			t.Errorf("%s: %s", face.path, got.body)
 		}
 		if h := got.header; h.Get("X-Ratelimit-Remaining-Requests") != "0" || h.Get("X-Should-Retry") == "false" || h.Get("Dragoman-Agent") != "it" {
@@ -545,7 +545,7 @@ func TestBatchCounts(t *testing.T) {
 		t.Errorf("%v", got.header)
 	}
 	got = r.post("/v1/agent/batch/completions", "["+item+","+item+"]", bearer(goodKey))
-	if got.status != 429 || got.header.Get("Retry-After") == "" || !strings.Contains(gjson.Get(got.body, "detail").String(), "Try again in") {
+	if got.status != 429 || got.header.Get("Retry-After") == "" || !strings.Contains(gjson.Get(got.body, "detail").String(), "Retry after") {
 		t.Errorf("all of them: %d %v %s", got.status, got.header, got.body)
 	}
 }
@@ -617,7 +617,7 @@ func TestCanaries(t *testing.T) {
 	r := start(t, authYAML(", limits: {requests: 25/h}")+"agents:\n"+
 		agent("x500", echo.addr, ", path: /x500")+agent("x401", echo.addr, ", path: /x401")+agent("x400", echo.addr, ", path: /x400")+
 		agent("garbage", garbage.addr, "")+agent("broken", broken.addr, "")+agent("dead", deadAddr(t), ""))
-	r.Server.log.Info("the canary sings") // so that an empty log is noticed
+	r.log.Info("the canary sings") // so that an empty log is noticed
 	ask := `{"model":"it","messages":[{"role":"user","content":"` + prompt + `"}]}`
 	var seen strings.Builder
 	note := func(got reply) { fmt.Fprintln(&seen, got.status, got.header, got.body) }
@@ -652,7 +652,7 @@ func TestCanaries(t *testing.T) {
 	for _, l := range r.logs.All() {
 		fmt.Fprintln(&seen, l.Entry, l.ContextMap())
 	}
-	for _, line := range strings.Split(seen.String(), "\n") {
+	for line := range strings.SplitSeq(seen.String(), "\n") {
 		// What a backend says of a request (422) is shown to whoever sent it.
 		if strings.Contains(line, "canary-") && !strings.Contains(line, "the canary sings") {
 			t.Errorf("seen: %.600s", line)

@@ -18,14 +18,12 @@ import (
 // callers is who may call, and how often: the configured keys with their limits,
 // as they are now. Files of keys are read again while the proxy runs.
 type callers struct {
-	auth    *auth.Authenticator
-	tokens  *auth.Verifier // nil: no tokens
-	limiter *ratelimit.Limiter
-	global  *ratelimit.Scope
-	scopes  atomic.Pointer[map[string]*ratelimit.Scope] // by the name of a key
-	// unkeyed is for callers without a key: all of them together.
-	unkeyed  *ratelimit.Scope
-	fallback ratelimit.Limits // limits.default
+	auth     *auth.Authenticator
+	tokens   *auth.Verifier // nil: no tokens
+	limiter  *ratelimit.Limiter
+	global   *ratelimit.Scope
+	scopes   atomic.Pointer[map[string]*ratelimit.Scope] // by the name of a key
+	fallback ratelimit.Limits                            // limits.default
 
 	stop   chan struct{}
 	closed sync.Once
@@ -60,7 +58,6 @@ func (s *Server) newCallers() (err error) {
 	s.limiter = ratelimit.New(o)
 	s.fallback = limits(conf.Limits.Default)
 	s.global = s.limiter.Scope(ratelimit.Global, "", limits(conf.Limits.Global))
-	s.unkeyed = s.limiter.Scope(ratelimit.Key, "", s.fallback)
 	if j := conf.Auth.JWT; j != nil {
 		s.tokens, err = auth.NewVerifier(auth.TokenConfig{
 			Issuer: j.Issuer, Audience: j.Audience, JWKSURL: j.JWKSURL, JWKSFile: j.JWKSFile, Algorithms: j.Algorithms,
@@ -114,13 +111,12 @@ func (s *Server) setScopes(list []config.Key) {
 	s.scopes.Store(&scopes)
 }
 
-// callerScope is what a caller's requests count against.
+// callerScope is what a caller's requests count against, nil if nothing limits it:
+// where nobody has a key there is nobody to tell from others, and only agents and
+// the proxy itself have limits.
 func (s *Server) callerScope(p *auth.Principal) *ratelimit.Scope {
-	switch {
-	case p.Token:
+	if p.Token {
 		return s.limiter.Subject(p.Name, s.fallback)
-	case p.Name == "":
-		return s.unkeyed
 	}
 	return (*s.scopes.Load())[p.Name]
 }

@@ -98,13 +98,14 @@ var (
 
 // What a byte may be in a header's name.
 const (
-	byteOther byte = iota
-	byteName       // a letter, a digit or a hyphen
-	byteOdd        // legal in a name, and good for confusion only
+	byteName byte = 1 << iota // a letter, a digit or a hyphen
+	byteOdd                   // legal in a name, and good for confusion only
+	byteOther
 )
 
 var nameByte = func() (t [256]byte) {
 	for c, token := range tokenByte {
+		t[c] = byteOther
 		if token {
 			t[c] = byteOdd
 		}
@@ -190,26 +191,22 @@ func hasBody(method []byte) bool {
 
 // line takes in one line without its end.
 func (h *head) line(s *seen, line []byte) *fault {
-	k, odd := 0, false
-	for k < len(line) {
-		kind := nameByte[line[k]]
-		if kind == byteOther {
-			break
-		}
-		odd = odd || kind == byteOdd
-		k++
-	}
-	switch {
-	case k == len(line) || k == 0 && line[0] == ':':
+	k := bytes.IndexByte(line, ':')
+	if k < 1 {
 		return faultLine
-	case line[k] != ':':
+	}
+	kinds := byte(0)
+	for _, b := range line[:k] {
+		kinds |= nameByte[b]
+	}
+	if kinds&byteOther != 0 {
 		return faultName
 	}
 	name, value := line[:k], trimSpace(line[k+1:])
 	if !cleanValue(value) {
 		return faultValue
 	}
-	if odd {
+	if kinds&byteOdd != 0 {
 		// It is dropped: never read and never sent on.
 		if aliases(name, h.trusts) {
 			return faultAlias

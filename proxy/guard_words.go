@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"net"
 
 	"github.com/dragoman-proxy/dragoman/translate"
@@ -14,10 +15,13 @@ import (
 type opening struct {
 	b [120]byte
 	n uint8
+	// ended says that the client will say no more.
+	ended bool
 }
 
-// note takes in what was read. Only the goroutine that reads calls it.
-func (o *opening) note(p []byte) {
+// note takes in what a read yielded. Only the goroutine that reads calls it.
+func (o *opening) note(p []byte, err error) {
+	o.ended = o.ended || err == io.EOF
 	if int(o.n) < len(o.b) {
 		o.n += uint8(copy(o.b[o.n:], p)) // #nosec G115 -- at most 120
 	}
@@ -28,16 +32,19 @@ func (o *opening) forget() { o.n = 0 }
 
 // openingOf finds the opening of a client's connection, nil if it keeps none.
 func openingOf(c net.Conn) *opening {
-	for {
-		switch v := c.(type) {
-		case *clientConn:
-			return &v.opening
-		case interface{ NetConn() net.Conn }:
-			c = v.NetConn()
-		default:
-			return nil
-		}
+	if v := clientOf(c); v != nil {
+		return &v.opening
 	}
+	return nil
+}
+
+// endedEarly reports whether a client closed its side of the connection within
+// what was read of it. fasthttp takes a body in chunks without its last one for
+// whole if that is where the connection ends; whoever has read the last chunk
+// has not read on to the end of the connection.
+func endedEarly(c net.Conn) bool {
+	o := openingOf(c)
+	return o != nil && o.ended
 }
 
 // wordsFor is the face in whose words a head that could not be read is refused.

@@ -93,5 +93,8 @@ func (s *Server) look() (good bool, reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", a.conf.Name))
 		}
 	}
+	if s.tokens != nil && s.tokens.Ready() != nil {
+		return false, append(reasons, "no token can be verified: the issuer's keys have never been had")
+	}
 	return good || local == 0, reasons
 }

@@ -242,9 +242,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(p)
+	c.opening.note(p[:n], err)
 	if n > 0 {
 		c.busy()
-		c.opening.note(p[:n])
 	}
 	return n, err
 }

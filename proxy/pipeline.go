@@ -344,6 +344,9 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 		switch {
 		case err == errBodyTooLarge:
 			return c.tooLarge(ctx)
+		case err == nil && length < 0 && endedEarly(ctx.Conn()):
+			err = io.ErrUnexpectedEOF
+			fallthrough
 		case err != nil:
 			ctx.Response.Header.SetConnectionClose()
 			return unreadableBody(err)

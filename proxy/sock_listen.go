@@ -28,18 +28,11 @@ func Listen(network, address string, mode fs.FileMode) (net.Listener, error) {
 	if err := clearSocket(address); err != nil {
 		return nil, err
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
-		var err error
-		if cerr := rc.Control(func(fd uintptr) { err = narrowSocket(fd, mode) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	ln, err := listenNarrow(mode, func() (net.Listener, error) { return lc.Listen(context.Background(), "unix", address) })
+	ln, err := bindSocket(address, mode)
 	if err != nil {
 		return nil, err
 	}
-	l := &socketListener{UnixListener: ln.(*net.UnixListener), path: address}
+	l := &socketListener{UnixListener: ln, path: address}
 	l.SetUnlinkOnClose(false) // which would not look whose it is
 	l.file, err = os.Lstat(address)
 	if err == nil && l.file.Mode().Perm() != mode.Perm() {
@@ -52,6 +45,23 @@ func Listen(network, address string, mode fs.FileMode) (net.Listener, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// bindSocket listens on a socket that has at most the mode given from the first moment
+// on: the umask may take something away.
+func bindSocket(path string, mode fs.FileMode) (*net.UnixListener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		if cerr := rc.Control(func(fd uintptr) { err = narrowSocket(fd, mode) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	ln, err := listenNarrow(mode, func() (net.Listener, error) { return lc.Listen(context.Background(), "unix", path) })
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.UnixListener), nil
 }
 
 // clearSocket removes a socket that nobody listens on any more.

@@ -27,6 +27,8 @@ type vector struct {
 	body string
 	// cut says that the request does not end by itself, so that nothing goes behind it.
 	cut bool
+	// ends says that the client closes its side behind the request.
+	ends bool
 }
 
 const (
@@ -180,6 +182,9 @@ var vectors = []vector{
 	refused("data without its end", chunked("2\r\n{}0\r\n\r\n"), 400, "unreadable_body"),
 	refused("data that ends in LF", chunked("2\r\n{}\n0\r\n\r\n"), 400, "unreadable_body"),
 	refused("data longer than its chunk", chunked("1\r\n{}\r\n0\r\n\r\n"), 400, "unreadable_body"),
+	refused("the last chunk is missing", chunked("3d\r\nBODY\r\n"), 400, "unreadable_body").hangsUp(),
+	refused("the end of the last chunk is missing", chunked("3d\r\nBODY\r\n0\r\n"), 400, "unreadable_body").hangsUp(),
+	refused("the end of the body is missing", with(vectorBody[:60], "Content-Length: 61"), 400, "unreadable_body").hangsUp(),
 	refused("a trailer", chunked("2\r\n{}\r\n0\r\nX-Trailer: 1\r\n\r\n"), 400, "trailers"),
 	refused("a trailer that authenticates", chunked("2\r\n{}\r\n0\r\nX-Api-Key: 1\r\n\r\n"), 400, "trailers"),
 	refused("a forbidden trailer", chunked("2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n"), 400, "unreadable_body"),
@@ -298,6 +303,7 @@ var vectors = []vector{
 }
 
 func (v vector) closes() vector         { v.closed = true; return v }
+func (v vector) hangsUp() vector        { v.cut, v.ends = true, true; return v }
 func (v vector) open() vector           { v.cut = true; return v }
 func (v vector) but(code string) vector { v.code = code; return v }
 func (v vector) continues() vector      { v.body = "continue"; return v }
@@ -430,7 +436,12 @@ func checkVector(t *testing.T, r *running, back *recorder, v vector, raw, messag
 		raw += probe
 	}
 	// The answer may come, and the connection close, before all of it is written.
-	go func() { _, _ = io.WriteString(c, raw) }()
+	go func() {
+		_, _ = io.WriteString(c, raw)
+		if v.ends {
+			_ = c.Conn.(*net.TCPConn).CloseWrite()
+		}
+	}()
 	if v.body == "continue" {
 		if got := c.response(); got.StatusCode != 100 {
 			t.Fatalf("status %d, want 100", got.StatusCode)

@@ -14,11 +14,11 @@ func EstimateInput(body []byte) int64 {
 	text, runs, end := len(body), 0, 0
 	// Of a run that is long enough, one of these is no further than half of it from its start: text is looked at here only.
 	for i := mediaRun/2 - 1; i < len(body); i += mediaRun / 2 {
-		if i < end || !base64Bytes[body[i]] {
+		if i < end || base64Bytes[body[i]] == 0 {
 			continue
 		}
 		start := i
-		for start > end && base64Bytes[body[start-1]] {
+		for start > end && base64Bytes[body[start-1]] != 0 {
 			start--
 		}
 		end = endOfRun(body, i)
@@ -33,22 +33,21 @@ func EstimateInput(body []byte) int64 {
 // endOfRun is where the run of base64 ends that body[i] belongs to.
 func endOfRun(body []byte, i int) int {
 	for ; i+8 <= len(body); i += 8 {
-		b := body[i : i+8 : i+8]
-		if !(base64Bytes[b[0]] && base64Bytes[b[1]] && base64Bytes[b[2]] && base64Bytes[b[3]] &&
-			base64Bytes[b[4]] && base64Bytes[b[5]] && base64Bytes[b[6]] && base64Bytes[b[7]]) {
+		b, t := body[i:i+8:i+8], &base64Bytes
+		if t[b[0]]&t[b[1]]&t[b[2]]&t[b[3]]&t[b[4]]&t[b[5]]&t[b[6]]&t[b[7]] == 0 { // one branch for eight
 			break
 		}
 	}
-	for i < len(body) && base64Bytes[body[i]] {
+	for i < len(body) && base64Bytes[body[i]] != 0 {
 		i++
 	}
 	return i
 }
 
-// base64Bytes are the characters of base64 and base64url, and the backslash of JSON's escapes.
-var base64Bytes = func() (t [256]bool) {
+// base64Bytes is 1 for the characters of base64 and base64url, and for the backslash of JSON's escapes.
+var base64Bytes = func() (t [256]uint8) {
 	for _, c := range []byte(`ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\`) {
-		t[c] = true
+		t[c] = 1
 	}
 	return t
 }()

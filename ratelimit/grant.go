@@ -71,11 +71,15 @@ func (g *Grant) Settle(tokens int64) {
 	if tokens == g.tokens {
 		return
 	}
-	now := g.limiter.now()
+	now := time.Duration(-1)
 	for _, s := range g.scopes {
-		if s != nil && s.rates[Tokens] != nil {
-			g.correct(s, Tokens, g.tokens, tokens, now)
+		if s == nil || s.rates[Tokens] == nil {
+			continue
 		}
+		if now < 0 {
+			now = g.limiter.now()
+		}
+		g.correct(s, Tokens, g.tokens, tokens, now)
 	}
 }
 
@@ -112,17 +116,17 @@ func (g *Grant) refund() {
 }
 
 // undo gives back what this very decision charged: everything before a rate of a scope.
-func (g *Grant) undo(part, scope, dimension int) {
+func (g *Grant) undo(part, scope, dimension int, costs *[3][2]time.Duration) {
 	for i, s := range g.scopes[:scope+1] {
 		if s == nil {
 			continue
 		}
-		for d, events := range [...]int64{1, g.tokens} {
+		for d, c := range s.rates {
 			if i == scope && d == dimension {
 				return
 			}
-			if s.rates[d] != nil {
-				s.rates[d][part].refund(s.plan.meters[part][d].cost(events), g.at, g.at)
+			if c != nil {
+				c[part].refund(costs[i][d], g.at, g.at)
 			}
 		}
 	}

@@ -201,25 +201,25 @@ func (l *Limiter) Take(ctx context.Context, scopes [3]*Scope, tokens int64, g *G
 // takeHere decides in the process. It looks at all buckets before it charges any, so that hardly ever one is
 // charged that has to be given back.
 func (l *Limiter) takeHere(g *Grant, part int) *Refusal {
-	if r, refused := l.look(g, part); refused {
+	var costs [3][2]time.Duration
+	if r, refused := l.look(g, part, &costs); refused {
 		return g.refuse(r)
 	}
 	for i, s := range g.scopes {
 		if s == nil {
 			continue
 		}
-		for d, events := range [...]int64{1, g.tokens} {
-			if s.rates[d] == nil {
+		for d, c := range s.rates {
+			if c == nil {
 				continue
 			}
-			m := &s.plan.meters[part][d]
-			cost := m.cost(events)
-			full, ok := s.rates[d][part].take(m, cost, g.at)
+			m, cost := &s.plan.meters[part][d], costs[i][d]
+			full, ok := c[part].take(m, cost, g.at)
 			if ok {
 				continue
 			}
-			g.undo(part, i, d)
-			r, refused := l.look(g, part)
+			g.undo(part, i, d, &costs)
+			r, refused := l.look(g, part, &costs)
 			if !refused { // somebody else has given something back since
 				r = s.refused(part, Dimension(d), wait(full, cost, m.capacity))
 				r.Status = l.status(&g.scopes, part, g.at)
@@ -231,19 +231,23 @@ func (l *Limiter) takeHere(g *Grant, part int) *Refusal {
 	return nil
 }
 
-// look is the refusal of the buckets as they are, if they refuse.
-func (l *Limiter) look(g *Grant, part int) (r Refusal, refused bool) {
-	for _, s := range g.scopes {
+// look is the refusal of the buckets as they are, if they refuse. It sets what the request costs of each.
+func (l *Limiter) look(g *Grant, part int, costs *[3][2]time.Duration) (r Refusal, refused bool) {
+	for i, s := range g.scopes {
 		if s == nil {
 			continue
 		}
-		for d, events := range [...]int64{1, g.tokens} {
-			if s.rates[d] == nil {
+		for d, c := range s.rates {
+			if c == nil {
 				continue
 			}
 			m := &s.plan.meters[part][d]
-			w := wait(s.rates[d][part].full(g.at), m.cost(events), m.capacity)
-			switch {
+			cost := m.unit
+			if d == int(Tokens) {
+				cost = m.cost(g.tokens)
+			}
+			costs[i][d] = cost
+			switch w := wait(c[part].full(g.at), cost, m.capacity); {
 			case w <= 0:
 			case refused:
 				r.Wait = max(r.Wait, w)

@@ -274,6 +274,17 @@ func TestRealGarbageInAKeyIsAFullBucket(t *testing.T) {
 	}
 }
 
+// A clock that leapt back, or a value that nobody wrote, is a debt like any other, and none is longer than what doubles hold.
+func TestRealDebtHasABound(t *testing.T) {
+	r := startRedis(t)
+	s := r.store(t)
+	r.do(t, "SET", "{dragoman}:a", strings.Repeat("9", 19))
+	b := tenHours("a", 1)
+	if mustTake(t, s, b) || b[0].Full != redisMost {
+		t.Errorf("%+v, want a debt of %s", b, time.Duration(redisMost))
+	}
+}
+
 func TestRealValuesGoWhenTheirBucketsAreFull(t *testing.T) {
 	r := startRedis(t)
 	s := r.store(t)

@@ -416,31 +416,39 @@ func TestIdleConnectionThatTheServerClosedCostsNoCall(t *testing.T) {
 	}
 }
 
+// warm makes a store open three connections, by three calls that the server answers together.
+func warm(t *testing.T, s *fakeRedis, r *RedisStore) {
+	t.Helper()
+	before := s.answer
+	var here, wg sync.WaitGroup
+	here.Add(3)
+	s.answer = func(*fakeClient, []string) string {
+		here.Done()
+		here.Wait()
+		return "work"
+	}
+	for range 3 {
+		wg.Go(func() { mustTake(t, r, tenHours("warm", 0)) })
+	}
+	wg.Wait()
+	s.answer = before
+	if s.connections() != 3 || r.pool.IdleCount() != 3 {
+		t.Fatalf("%d connections, %d idle, want 3", s.connections(), r.pool.IdleCount())
+	}
+}
+
 // One connection that fails is enough to doubt those that lay idle: each would cost a timeout of its own.
 func TestIdleConnectionsAreNotTrustedAfterAFailure(t *testing.T) {
 	t.Parallel()
 	var fail atomic.Bool
-	var entered sync.WaitGroup
-	entered.Add(3)
-	var warm atomic.Bool
-	s := serveRedis(t, nil, func(c *fakeClient, args []string) string {
-		if !warm.Load() {
-			entered.Done()
-			entered.Wait() // three at once: three connections
-		}
+	s := serveRedis(t, nil, func(c *fakeClient, _ []string) string {
 		if fail.Load() {
 			c.Close()
-			return ""
 		}
 		return "work"
 	})
 	r := newStore(t, s)
-	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() { r.Take(t.Context(), tenHours("a", 1)) })
-	}
-	wg.Wait()
-	warm.Store(true)
+	warm(t, s, r)
 	fail.Store(true)
 	if _, err := r.Take(t.Context(), tenHours("a", 1)); err == nil {
 		t.Fatal("no error from a connection that broke")
@@ -468,6 +476,12 @@ func TestWhateverAServerSaysIsNoDecision(t *testing.T) {
 		"nulls":             "*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n",
 		"errors in it":      "*4\r\n-ERR a\r\n-ERR b\r\n-ERR c\r\n-ERR d\r\n",
 		"another number":    "*4\r\n:1\r\n:1\r\n:0\r\n:1\r\n",
+		"none":              "*4\r\n:NUMBER\r\n:1\r\n$-1\r\n:1\r\n",
+		"a text in it":      "*4\r\n:NUMBER\r\n:1\r\n$1\r\n1\r\n:1\r\n",
+		"an array in it":    "*4\r\n:NUMBER\r\n:1\r\n:0\r\n*1\r\n:1\r\n",
+		"an error in it":    "*4\r\n:NUMBER\r\n-ERR\r\n:0\r\n:1\r\n",
+		"of another size":   "*6\r\n:NUMBER\r\n:1\r\n:0\r\n:1\r\n:0\r\n:1\r\n",
+		"one less":          "*3\r\n:NUMBER\r\n:1\r\n:0\r\n",
 		"RESP3":             "%1\r\n+a\r\n:1\r\n",
 		"huge text":         "$536870912\r\n",
 		"text of all bytes": "$9223372036854775807\r\n",
@@ -491,16 +505,13 @@ func TestWhateverAServerSaysIsNoDecision(t *testing.T) {
 					return "work"
 				}
 				go io.Copy(io.Discard, c) // it may leave in the middle
-				io.WriteString(c, reply)
+				io.WriteString(c, strings.ReplaceAll(reply, "NUMBER", args[4]))
 				c.Close()
 				return ""
 			}
 			r := newStore(t, s)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
 			b := tenHours("a", 1)
 			ok, err := r.Take(t.Context(), b)
-			runtime.ReadMemStats(&after)
 			if ok || err == nil || b[0].OK || b[0].Full != 0 {
 				t.Errorf("%t, %v, %+v: want an error and an untouched bucket", ok, err, b)
 			}
@@ -669,6 +680,59 @@ func TestClusterThatMovesTheSlotIsAskedWhereItSays(t *testing.T) {
 		t.Errorf("seed: %s; next: %s, want %s", seed.commands(), got, want)
 	}
 	<-next.conn(0).gone
+}
+
+func TestIdleConnectionsOfTheNodeThatHadTheSlotAreNotAsked(t *testing.T) {
+	t.Parallel()
+	owner := serveRedis(t, nil, nil)
+	seed := serveRedis(t, nil, func(*fakeClient, []string) string { return "-MOVED 1 " + owner.ln.Addr().String() + "\r\n" })
+	r := newStore(t, seed)
+	warm(t, seed, r)
+	for range 4 {
+		mustTake(t, r, tenHours("a", 1))
+	}
+	if got, want := seed.commands(), "EVALSHA EVALSHA EVALSHA EVALSHA"; got != want || owner.connections() != 1 {
+		t.Errorf("seed: %s, want %s; %d connections to the owner", got, want, owner.connections())
+	}
+	for n := range 3 {
+		<-seed.conn(n).gone
+	}
+}
+
+func TestNodeThatDoesNotAnswerIsLeftForTheURL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newRedisModel()
+		r, dials := pipeRedis(t, RedisConfig{}, func(n int, c net.Conn) {
+			in := bufio.NewReader(c)
+			for {
+				args, err := readRedisCommand(in)
+				if err != nil {
+					return
+				}
+				if n == 1 {
+					io.WriteString(c, "-MOVED 1 node:1\r\n")
+				} else {
+					io.WriteString(c, m.eval(args[3:4], args[4:]))
+				}
+			}
+		})
+		dial := r.dial
+		r.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == "node:1" {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return dial(ctx, network, address)
+		}
+		if _, err := r.Take(t.Context(), tenHours("a", 1)); err == nil {
+			t.Error("no error though the node does not answer")
+		}
+		if !mustTake(t, r, tenHours("a", 1)) || dials.Load() != 2 {
+			t.Errorf("%d dials", dials.Load())
+		}
+		r.Close()
+	})
 }
 
 func TestNodesThatPointAtEachOtherAreNotFollowedForEver(t *testing.T) {

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -240,6 +241,9 @@ func (l *Limiter) takeShared(ctx context.Context, g *Grant, epoch uint64) (*Refu
 	defer l.shared.calls.Put(call)
 	b := g.buckets(call[:0], 1, g.tokens)
 	ok, err := l.shared.store.Take(ctx, b)
+	if err == nil && !ok && !slices.ContainsFunc(b, func(x Bucket) bool { return !x.OK }) {
+		err = errUndecided
+	}
 	l.shared.result(ctx, epoch, err)
 	if err != nil {
 		return nil, err
@@ -261,9 +265,6 @@ func (l *Limiter) takeShared(ctx context.Context, g *Grant, epoch uint64) (*Refu
 		}
 		r.Wait = max(r.Wait, w)
 	})
-	if !refused {
-		return nil, errUndecided
-	}
 	r.Status = l.status(&g.scopes, whole, g.at)
 	return g.refuse(r), nil
 }

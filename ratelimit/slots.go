@@ -24,12 +24,12 @@ func newWaiter() any { return &waiter{ready: make(chan struct{}, 1)} }
 // try takes a slot if one is free and nobody waits for it.
 func (s *slots) try(limit int) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.head != nil || s.used >= limit {
-		return false
+	ok := s.head == nil && s.used < limit
+	if ok {
+		s.used++
 	}
-	s.used++
-	return true
+	s.mu.Unlock()
+	return ok
 }
 
 // line takes a slot as try does, or else puts w at the end of the line, unless that is full. Of granted and lined at most one is true.
@@ -84,9 +84,9 @@ func (s *slots) expire(w *waiter) (granted bool) {
 // release gives a slot back.
 func (s *slots) release() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.used--
 	s.wake()
+	s.mu.Unlock()
 }
 
 func (s *slots) unlink(w *waiter) {

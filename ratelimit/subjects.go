@@ -34,9 +34,19 @@ type table struct {
 	plan    atomic.Pointer[plan]
 }
 
+// shard keeps its subjects by name, and in a heap by when all their buckets are full. The heap's times are what was true when somebody
+// last looked: a use makes a subject's own time later and never earlier, and so the root is looked at again, until one
+// of which nothing has changed is the first to be full.
 type shard struct {
-	mu sync.Mutex
-	m  map[string]*subject
+	mu   sync.Mutex
+	m    map[string]*subject
+	heap []place
+	busy []place // scratch of evict
+}
+
+type place struct {
+	full time.Duration // since the limiter began
+	*subject
 }
 
 // subject is a scope with all its counts, in one piece.
@@ -70,11 +80,20 @@ func (t *table) find(name string, lim Limits) *Scope {
 	if s.m == nil {
 		s.m = map[string]*subject{}
 	}
-	if old == nil && len(s.m) >= t.room {
-		s.evict(t.room-1, t.limiter.now())
+	if old == nil {
+		s.evict(t.room - 1)
 	}
 	e := t.make(strings.Clone(name), lim, old)
 	s.m[e.name] = e
+	if old == nil {
+		s.push(place{e.full(), e})
+		return &e.Scope
+	}
+	for i := range s.heap {
+		if s.heap[i].subject == old {
+			s.heap[i].subject = e
+		}
+	}
 	return &e.Scope
 }
 
@@ -106,39 +125,69 @@ func (t *table) make(name string, lim Limits, old *subject) *subject {
 	return e
 }
 
-// evict makes room until there are at most so many, as far as there are subjects that nobody uses: all those with full
-// buckets go at once, which loses nothing and pays for the search, and if there is none, those closest to full.
-func (s *shard) evict(most int, now time.Duration) {
-	for name, e := range s.m {
-		if e.full(now) == 0 && e.forget() {
-			delete(s.m, name)
+// evict makes room until there are at most so many, as far as there are subjects that nobody uses. Whoever is full first goes first:
+// those that are full, which loses nothing, then the one closest to it.
+func (s *shard) evict(most int) {
+	s.busy = s.busy[:0]
+	for len(s.m) > most && len(s.heap) > 0 {
+		p := &s.heap[0]
+		if full := p.subject.full(); full > p.full {
+			p.full = full
+			s.sink()
+			continue
 		}
+		if p.forget() {
+			delete(s.m, p.name)
+		} else {
+			s.busy = append(s.busy, *p)
+		}
+		last := len(s.heap) - 1
+		s.heap[0] = s.heap[last]
+		s.heap[last] = place{}
+		s.heap = s.heap[:last]
+		s.sink()
 	}
-	for len(s.m) > most {
-		var first *subject
-		var least time.Duration
-		for _, e := range s.m {
-			if e.refs.Load() != 0 {
-				continue
-			}
-			if full := e.full(now); first == nil || full < least {
-				first, least = e, full
-			}
-		}
-		if first == nil {
+	for _, p := range s.busy {
+		s.push(p)
+	}
+	clear(s.busy)
+}
+
+// push puts a place into the heap.
+func (s *shard) push(p place) {
+	s.heap = append(s.heap, p)
+	for i := len(s.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if s.heap[up].full <= s.heap[i].full {
 			return
 		}
-		if first.forget() {
-			delete(s.m, first.name)
-		}
+		s.heap[up], s.heap[i] = s.heap[i], s.heap[up]
+		i = up
 	}
 }
 
-// full is how long until all buckets of the subject are full.
-func (s *Scope) full(now time.Duration) (full time.Duration) {
+// sink puts the root where it belongs.
+func (s *shard) sink() {
+	for i := 0; ; {
+		least := i
+		for _, down := range [...]int{2*i + 1, 2*i + 2} {
+			if down < len(s.heap) && s.heap[down].full < s.heap[least].full {
+				least = down
+			}
+		}
+		if least == i {
+			return
+		}
+		s.heap[least], s.heap[i] = s.heap[i], s.heap[least]
+		i = least
+	}
+}
+
+// full is when all buckets of the subject are full.
+func (s *Scope) full() (full time.Duration) {
 	for _, c := range s.rates {
 		if c != nil {
-			full = max(full, c[whole].full(now), c[share].full(now))
+			full = max(full, time.Duration(c[whole].tat.Load()), time.Duration(c[share].tat.Load()))
 		}
 	}
 	return full

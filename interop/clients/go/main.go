@@ -57,7 +57,18 @@ func (s *suite) each(name string, agents []string, fn func(t, string)) {
 func main() {
 	clients := flag.String("clients", "clients", "the folder that holds expected.json")
 	golden := flag.String("golden", "", "read what the faces write in this folder, instead of asking the proxy")
+	knocks := flag.Bool("door", false, "ask the proxy that checks keys and counts")
 	flag.Parse()
+	if *knocks {
+		d := newDoor()
+		d.keys()
+		d.limits()
+		if err := runAll("door-go", d.tests); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *golden != "" {
 		tests, err := goldenTests(*golden)
 		if err == nil {
