@@ -2,8 +2,11 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // TestKeySets is the table of what an issuer may publish.
@@ -79,6 +82,25 @@ func TestKeySets(t *testing.T) {
 	}
 	f("as many as may be", jwks(many[:maxKeys]...), ecOne(), object{"kid": "63"}, me)
 	f("too many", jwks(many...), nil, nil, "more than 64 keys")
+}
+
+// TestAnAlgorithmFitsOneTypeOfKey: the library refuses a wrong one too, and this does not rely on it.
+func TestAnAlgorithmFitsOneTypeOfKey(t *testing.T) {
+	t.Parallel()
+	want := map[jose.SignatureAlgorithm]string{
+		jose.RS256: "rsa", jose.RS384: "rsa", jose.RS512: "rsa", jose.PS256: "rsa", jose.PS384: "rsa", jose.PS512: "rsa",
+		jose.ES256: "P-256", jose.ES384: "P-384", jose.ES512: "P-521", jose.EdDSA: "ed",
+	}
+	for _, alg := range append(slices.Clone(algorithms), jose.HS256, jose.HS384, jose.HS512, "none", "") {
+		for name, key := range map[string]any{
+			"rsa": &rsaOne().PublicKey, "P-256": &ecOne().PublicKey, "P-384": &ecP384().PublicKey, "P-521": &ecP521().PublicKey,
+			"ed": ed().Public(), "weak": &rsaWeak().PublicKey, "secret": hmacOnly, "nothing": nil,
+		} {
+			if got := fits(alg, key); got != (want[alg] == name) {
+				t.Errorf("%s with %s: %v", alg, name, got)
+			}
+		}
+	}
 }
 
 // TestNoErrorRepeatsAKey: somebody may have put a secret one where public ones belong.

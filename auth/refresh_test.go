@@ -68,6 +68,7 @@ type remote struct {
 
 // bubble runs a test in fake time.
 func bubble(t *testing.T, s *server, test func(r *remote)) {
+	t.Helper()
 	t.Parallel()
 	rsaOne() // keys are made outside, where time passes
 	synctest.Test(t, func(t *testing.T) {
@@ -285,7 +286,25 @@ func TestAFailedRefreshKeepsTheKeys(t *testing.T) {
 		r.serve(nil, errors.New("again"), 0)
 		pass(5 * time.Minute)
 		r.checkChanges("the issuer is down", "<nil>", "again")
+		for i := len(r.asked) - 1; ; i-- { // back to the first attempt after all was well
+			if r.asked[i].Sub(r.asked[i-1]) == 5*time.Minute {
+				if got := r.asked[i+1].Sub(r.asked[i]); got != time.Second {
+					t.Errorf("after a new failure it is asked again in %v", got)
+				}
+				break
+			}
+		}
 	})
+}
+
+// TestAnAttemptAnswersWhoAskedForIt: it does not leave the wish behind, which would be a second one at once.
+func TestAnAttemptAnswersWhoAskedForIt(t *testing.T) {
+	t.Parallel()
+	v := newTokens(t, everyAlgorithm(jwks(jwk("one", ecOne()))))
+	v.keys.want <- struct{}{}
+	if err := v.keys.attempt(t.Context()); err != nil || len(v.keys.want) > 0 {
+		t.Errorf("%v, %d wishes are left", err, len(v.keys.want))
+	}
 }
 
 // TestWithoutKeysTokensAreUnavailable, not refused; the first requests wait a little, the others do not; and it heals by
@@ -319,6 +338,13 @@ func TestWithoutKeysTokensAreUnavailable(t *testing.T) {
 				t.Errorf("attempt %d came %v after the one before", i+2, got)
 			}
 		}
+		asked := r.count()
+		begin = time.Now() // long after the last attempt, and long before the next
+		r.check(r.who(ecOne(), "one"), "unavailable")
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("one in between took %v", took)
+		}
+		r.checkAsked(asked)
 		r.serve(jwks(jwk("one", ecOne())), nil, 0)
 		pass(31 * time.Second)
 		r.check(r.who(ecOne(), "one"), me)
@@ -357,6 +383,12 @@ func TestTheSameKeysKeepTheirTokens(t *testing.T) {
 		if r.tokens.keys.set.Load() == set {
 			t.Error("the set was not replaced")
 		}
+		// Whoever still has the old one gets the new one at once.
+		begin := time.Now()
+		if got := r.tokens.keys.newer(set); got != r.tokens.keys.set.Load() || time.Since(begin) != 0 {
+			t.Errorf("the newer set took %v", time.Since(begin))
+		}
+		r.checkAsked(6)
 	})
 }
 

@@ -3,13 +3,16 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,6 +53,14 @@ func TestKeysComeOverTLS(t *testing.T) {
 		if got, err := fetchFrom(t, f.address+"/keys?tenant=1", f.roots); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %s, %v", f.address, got, err)
 		}
+	}
+	old := httptest.NewUnstartedServer(handler)
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11} // #nosec G402 -- what must not work
+	old.Config.ErrorLog = secure.Config.ErrorLog
+	old.StartTLS()
+	defer old.Close()
+	if _, err := fetchFrom(t, old.URL+"/keys?tenant=1", roots); err == nil || !strings.Contains(err.Error(), "protocol version") {
+		t.Errorf("TLS 1.1: %v", err)
 	}
 	_, err := fetchFrom(t, secure.URL+"/keys?tenant=1", nil)
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
@@ -109,6 +120,50 @@ func TestWhatAServerOfKeysMustNotDo(t *testing.T) {
 	server.Close()
 	if _, err := fetchFrom(t, server.URL+"/good?key=canary", nil); err == nil || strings.Contains(err.Error(), "canary") {
 		t.Errorf("a server that is gone: %v", err)
+	}
+}
+
+// leaving is a connection that tells when it is closed.
+type leaving struct {
+	net.Conn
+	closed *atomic.Bool
+}
+
+func (c leaving) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// TestAFetchUsesOneConnection: to the port that the url says or implies, and closed behind it, whatever came.
+func TestAFetchUsesOneConnection(t *testing.T) {
+	t.Parallel()
+	var status atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "issuer.test" && r.Host != "issuer.test:81" && r.Host != "[2001:db8::1]" || !r.Close {
+			t.Errorf("host %s, close %v", r.Host, r.Close)
+		}
+		w.WriteHeader(int(status.Load()))
+	}))
+	defer server.Close()
+	for address, want := range map[string]string{
+		"http://issuer.test/": "issuer.test:80", "https://issuer.test": "issuer.test:443", "http://issuer.test:81": "issuer.test:81", "https://[2001:db8::1]/": "[2001:db8::1]:443",
+	} {
+		for _, code := range []int32{200, 404} {
+			status.Store(code)
+			var closed atomic.Bool
+			var dialled []string
+			s := keyServer{url: must(url.Parse(address)), dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				dialled = append(dialled, address)
+				c, err := new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+				return leaving{c, &closed}, err
+			}}
+			if _, err := s.fetch(t.Context()); (err == nil) != (code == 200) {
+				t.Errorf("status %d: %v", code, err)
+			}
+			if len(dialled) != 1 || dialled[0] != want || !closed.Load() {
+				t.Errorf("%s: dialled %q, closed %v", address, dialled, closed.Load())
+			}
+		}
 	}
 }
 

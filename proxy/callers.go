@@ -50,7 +50,7 @@ func (s *Server) newCallers() (err error) {
 	if conf.Limits.Store == "redis" {
 		store, err := ratelimit.NewRedis(ratelimit.RedisConfig{URL: conf.Redis.URL.Reveal(), Timeout: conf.Redis.Timeout})
 		if err != nil {
-			return fmt.Errorf("redis: %w", err)
+			return err // it says that it is about Redis
 		}
 		o.Store = store
 		s.meters.share()

@@ -163,7 +163,7 @@ func (s *Server) hops(ctx *fasthttp.RequestCtx) []byte {
 	}
 	if proto == nil {
 		proto = []byte("http")
-		if ctx.IsTLS() {
+		if overTLS(ctx.Conn()) {
 			proto = []byte("https")
 		}
 	}
