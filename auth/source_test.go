@@ -55,7 +55,7 @@ func TestKeysComeOverTLS(t *testing.T) {
 		}
 	}
 	old := httptest.NewUnstartedServer(handler)
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11} // #nosec G402 -- what must not work
+	old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} // #nosec G402 -- what must not work
 	old.Config.ErrorLog = secure.Config.ErrorLog
 	old.StartTLS()
 	defer old.Close()

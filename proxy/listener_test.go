@@ -242,7 +242,7 @@ func TestSlowHeads(t *testing.T) {
 	overEveryWire(t, func(t *testing.T, start starter) {
 		for _, before := range []string{"nothing", "JSON", "a stream", "a stream, with the beginning sent ahead"} {
 			back := stage(t, answerWhole)
-			r := start(t, withServer("timeouts: {header: 500ms, idle: 1h}", agentYAML("chat", back.addr)))
+			r := start(t, withServer("timeouts: {header: 1s, idle: 1h}", agentYAML("chat", back.addr)))
 			c := r.dial()
 			const begin = "POST /v1/chat/completions HTTP/1.1\r\nX-Slow: "
 			switch before {

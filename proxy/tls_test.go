@@ -644,3 +644,113 @@ func TestOverTLSIsKnown(t *testing.T) {
 		t.Error("TLS")
 	}
 }
+
+// TestHandshakeWritesHaveADeadline: a client that takes nothing of the handshake does
+// not keep it.
+func TestHandshakeWritesHaveADeadline(t *testing.T) {
+	t.Parallel()
+	certs, err := loadCertificates(newAuthority(t).files(t), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, raw := net.Pipe() // holds nothing
+	defer client.Close()
+	l := newListener(nil, 1, time.Second, zap.NewNop())
+	l.headTimeout = 100 * time.Millisecond
+	l.slots <- struct{}{}
+	c := &clientConn{raw: raw, l: l, tls: certs.server(raw)}
+	c.Conn = c.tls
+	defer c.Close()
+	hello := clientHello(t)
+	binary.BigEndian.PutUint16(hello[3:], uint16(len(hello)-5)) // #nosec G115 -- a few hundred
+	go func() { _, _ = client.Write(hello) }()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestTLSShows in the metrics, and in what agents are told about the way a client came.
+func TestTLSShows(t *testing.T) {
+	t.Parallel()
+	overEveryWire(t, func(t *testing.T, start starter) {
+		back := stage(t, answerWhole)
+		r := start(t, withServer("trusted_proxies: [127.0.0.1]", agentYAML("chat", back.addr)))
+		if got := r.post("/v1/chat/completions", chatHello, ""); got.status != 200 {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+		want := map[string]string{"tcp": "http", "tls": "https"}[t.Name()[strings.LastIndexByte(t.Name(), '/')+1:]]
+		if got := (<-back.seen).req.Header.Get("X-Forwarded-Proto"); want != "" && got != want {
+			t.Errorf("X-Forwarded-Proto %q, want %q", got, want)
+		}
+		var b strings.Builder
+		r.meters.write(&b)
+		if got := strings.Contains(b.String(), "\ndragoman_tls_certificate_expiry_seconds "); got != (want == "https") {
+			t.Errorf("the certificate is among the metrics: %t", got)
+		}
+	})
+}
+
+// FuzzFirstBytes sends anything at all to a listener, as it is and under TLS: the proxy
+// answers or hangs up, and serves the next one.
+func FuzzFirstBytes(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), false)
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), true)
+	f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"), false)
+	f.Add([]byte("\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10"), false)
+	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), false)
+	f.Add([]byte("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n"), true)
+	files := newAuthority(f).files(f)
+	conf := config.Default()
+	conf.Server.TLS = files
+	conf.Log.Access = false
+	conf.Auth.Mode = "none"
+	core, logs := observer.New(zap.ErrorLevel)
+	s, err := New(&conf, zap.New(core), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ln) }()
+	f.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Shutdown(ctx)
+		<-done
+	})
+	client := clientTLS(f, files)
+	f.Fuzz(func(t *testing.T, data []byte, wrapped bool) {
+		for _, ours := range []bool{false, true} {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw := c.(*net.TCPConn)
+			_ = c.SetDeadline(time.Now().Add(longest))
+			if ours || wrapped {
+				c = tls.Client(c, client)
+			}
+			if ours {
+				data = []byte("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			}
+			_, err = c.Write(data)
+			if !ours {
+				_ = raw.CloseWrite()
+			}
+			answer, rerr := io.ReadAll(c)
+			if errors.Is(rerr, os.ErrDeadlineExceeded) {
+				t.Errorf("%q: the connection hangs", data)
+			}
+			if ours && !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
+				t.Errorf("afterwards: %v, %v, %q", err, rerr, answer)
+			}
+			_ = c.Close()
+		}
+		for _, l := range logs.FilterMessage("panic").All() {
+			t.Errorf("panic: %v", l.ContextMap())
+		}
+	})
+}

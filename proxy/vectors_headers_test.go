@@ -59,6 +59,15 @@ func TestForwardedHeaders(t *testing.T) {
 		t.Errorf("batch: X-Forwarded-For: %q", got)
 	}
 
+	// The scheme is that of the client's connection.
+	secure := startOver(t, "tls", "server: {trusted_proxies: [127.0.0.1]}\n"+agentYAML("chat", back.addr))
+	if got := secure.post("/v1/chat/completions", chatHello, ""); got.status != 200 {
+		t.Fatalf("TLS: %d %s", got.status, got.body)
+	}
+	if got := (<-back.seen).req.Header.Get("X-Forwarded-Proto"); got != "https" {
+		t.Errorf("TLS: X-Forwarded-Proto: %q", got)
+	}
+
 	// An alias of them is refused where they are believed.
 	if got := r.post("/v1/chat/completions", chatHello, "X_Forwarded_For: 1.2.3.4\r\n"); got.status != 400 {
 		t.Errorf("alias: %d %s", got.status, got.body)

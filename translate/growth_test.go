@@ -173,7 +173,7 @@ func TestCostGrowsInProportion(t *testing.T) { //nolint:paralleltest // it count
 				body := c.body(n)
 				return allocates(func() { askFull(face, back, Inbound{ID: "m"}, body, coverageAgent) })
 			}
-			few, many := ask(1500), ask(3000)
+			few, many := ask(700), ask(1400)
 			if many > 3*few+64<<10 {
 				t.Errorf("%s, %s to %s: %d KiB, twice as many: %d KiB", c.face, c.name, back.Name, few>>10, many>>10)
 			}
