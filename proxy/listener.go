@@ -35,6 +35,7 @@ type listener struct {
 	crowded atomic.Bool   // a newcomer waits for a place
 	stirred chan struct{} // for the newcomer: which connections could make room has changed
 	warned  time.Time     // of the limit, by Accept
+	onEvict func()        // counts connections that made room; nil: nobody does
 
 	mu       sync.Mutex
 	conns    map[*clientConn]struct{} // accepted and not yet closed
@@ -193,6 +194,13 @@ func (l *listener) Close() error {
 	return l.err
 }
 
+// open is the number of connections.
+func (l *listener) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
+
 // hangUp closes the clients' connections: those that wait for a request, which
 // nobody would be told of, or all of them.
 func (l *listener) hangUp(all bool) {
@@ -321,7 +329,8 @@ func (c *clientConn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Close closes the connection. It does not wait for the client.
+// Close closes the connection. It does not wait for the client, unless an answer
+// would be lost without (lingerOut).
 func (c *clientConn) Close() error {
 	c.ticket.retire()
 	if c.lingers.Swap(false) {
@@ -340,6 +349,9 @@ func (c *clientConn) Close() error {
 		l.resting.remove(c)
 		c.gone = true
 		<-l.slots // before others are asked to go
+		if c.evicted.Load() && l.onEvict != nil {
+			l.onEvict()
+		}
 		c.stays()
 		l.mu.Unlock()
 	})

@@ -80,6 +80,13 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 		if err != nil || !strings.Contains(string(rest), "[DONE]") {
 			t.Errorf("the stream: %v %q", err, rest)
 		}
+		var b strings.Builder
+		r.meters.write(&b)
+		for _, line := range []string{fmt.Sprintf("\ndragoman_connections %d\n", places), "\ndragoman_connections_evicted_total 3\n"} {
+			if !strings.Contains(b.String(), line) {
+				t.Errorf("%q is not among the metrics", line)
+			}
+		}
 		if n := r.logs.FilterMessageSnippet("limit of connections").Len(); n != 1 {
 			t.Errorf("the limit is logged %d times", n)
 		}

@@ -72,6 +72,15 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		a.scope = s.limiter.Scope(ratelimit.Agent, c.Agents[i].Name, limits(c.Agents[i].Limits))
 		s.agents[&c.Agents[i]] = a
 	}
+	s.meters.set.NewGauge("dragoman_connections", func() float64 {
+		s.mu.Lock()
+		l := s.ln
+		s.mu.Unlock()
+		if l == nil {
+			return 0
+		}
+		return float64(l.open())
+	})
 	if c.Server.TLS.CertFile != "" {
 		var err error
 		if s.certs, err = loadCertificates(c.Server.TLS, log); err != nil {
@@ -118,6 +127,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 // Serve answers clients that connect to ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
+	l.onEvict = s.meters.set.GetOrCreateCounter("dragoman_connections_evicted_total").Inc
 	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, s.conf.Server.Timeouts.Header
 	s.mu.Lock()
 	down := s.draining.Load()
