@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -190,10 +189,8 @@ func cutBefore(cause error) *translate.Error {
 // expectedOutput is how many tokens of answer are reserved.
 func (c *call) expectedOutput() int64 {
 	most := c.agent.tr.MaxTokens
-	if raw, ok := c.req.Setting(translate.ParamMaxTokens); ok {
-		if n, err := strconv.ParseInt(raw, 10, 64); err == nil {
-			most = n
-		}
+	if n := c.req.MaxTokens(); n > 0 {
+		most = n
 	}
 	if most <= 0 {
 		return defaultOutput
@@ -207,14 +204,16 @@ const (
 	defaultOutput = 1000
 	// maxOutput bounds what a client's word reserves.
 	maxOutput = 1 << 30
+	// maxCost bounds what a backend's word charges, so that no sum overflows.
+	maxCost = 1 << 50
 )
 
 // settle charges what the request cost, and gives back its place. It may be called
 // again.
 //
-// What the backend reported is what it cost. Where it reported nothing (it never
-// does, or the answer broke off before) it is the estimate of the input and a
-// token for each four bytes of what the backend had said. A request that no agent
+// What the backend reported is what it cost, be it a sum alone. What it did not
+// report (it never does, or the answer broke off before) is estimated: the input by
+// its size, the answer as a token for each four bytes of what the backend had said. A request that no agent
 // has read, or that one refused, costs nothing.
 func (c *call) settle() {
 	c.grant.Settle(c.cost())
@@ -224,10 +223,20 @@ func (c *call) settle() {
 func (c *call) cost() int64 {
 	switch {
 	case c.ans != nil:
-		if u := c.ans.Usage(); u.Known() {
-			return max(u.Input, 0) + max(u.Output, 0)
+		said := (c.ans.Said() + 3) / 4
+		u := c.ans.Usage()
+		in, out, all := min(u.Input, maxCost), min(u.Output, maxCost), min(u.Total, maxCost)
+		switch {
+		case in >= 0 && out >= 0:
+			return max(in+out, all)
+		case all >= 0:
+			return all
+		case in >= 0:
+			return in + said
+		case out >= 0:
+			return c.input + out
 		}
-		return c.input + (c.ans.Said()+3)/4
+		return c.input + said
 	case c.lost:
 		return c.input
 	}

@@ -14,6 +14,9 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/dragoman-proxy/dragoman/auth"
+	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -289,7 +292,7 @@ func TestKeyFiles(t *testing.T) {
 	}
 	// What was counted under the name stays.
 	write(list, "- {name: listed, hash: \""+hashOf(goodKey)+"\", limits: {requests: 2/h}}\n- {name: listed, hash: \""+hashOf(otherKey)+"\", limits: {requests: 2/h}}\n")
-	if _, told = r.rereadKeys(now, told); told != "" {
+	if now, told = r.rereadKeys(now, told); told != "" {
 		t.Fatal(told)
 	}
 	if s := post(); s != 200 {
@@ -300,6 +303,33 @@ func TestKeyFiles(t *testing.T) {
 	}
 	if got := r.post("/v1/chat/completions", chatHello, bearer(goodKey)); got.status != 429 {
 		t.Errorf("the other key of the name: %d", got.status)
+	}
+	// So does the limit of a request that came before its key went.
+	write(list, "[]")
+	if _, told = r.rereadKeys(now, told); told != "" || ask(otherKey) != 401 {
+		t.Fatalf("still there: %q", told)
+	}
+	if s := r.callerScope(&auth.Principal{Name: "listed"}); s.Limits().Requests.Events != 2 {
+		t.Errorf("%+v", s.Limits())
+	}
+}
+
+// TestRedisURLsAreToldOfByTheConfiguration: the configuration refuses every address
+// that the store would refuse when the proxy starts, and no other.
+func TestRedisURLsAreToldOfByTheConfiguration(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"redis://h", "redis://h:1/0", "rediss://u:p@h/15", "redis://:p@[::1]:6379/", "unix:///s", "unix://:p@/s?db=3", "unix:///s?db=",
+		"redis://", "redis://h:0", "redis://h:65536", "redis://h/x", "redis://h/-1", "redis://h/99999999999999999999", "redis://h/1/2",
+		"redis://u@h", "redis://u:@h", "redis://@h", "redis://h/0?", "redis://h?db=1", "redis://h#f", "redis://h#", "redis:h", "unix://h/s", "unix:///", "unix:s",
+		"unix:///s?db=z", "unix:///s?x=1", "unix:///s?db=1&db=2", "unix:///s?db=1&x=1", "http://h", "h:6379", "redis://h:%",
+	} {
+		_, err := ratelimit.NewRedis(ratelimit.RedisConfig{URL: url})
+		conf, problems := config.Parse("c", []byte("auth: {mode: none}\nlimits: {store: redis}\nredis: {url: {value: \""+url+"\"}}\n"+
+			"agents: [{name: a, protocol: chat, url: \"demo:chat\"}]"), config.Options{Protocols: translate.Names()})
+		if (conf == nil) != (err != nil) {
+			t.Errorf("%s: the store says %v, the configuration %v", url, err, problems)
+		}
 	}
 }
 
@@ -343,7 +373,8 @@ func TestRequestLimit(t *testing.T) {
 		if m := gjson.Get(got.body, face.message).String(); !strings.Contains(m, "3 requests per hour") || !strings.Contains(m, "Retry after ") {
 			t.Errorf("%s: %s", face.path, got.body)
 		}
-		if h := got.header; h.Get("X-Ratelimit-Remaining-Requests") != "0" || h.Get("X-Should-Retry") == "false" || h.Get("Dragoman-Agent") != "it" {
+		// Nobody waits for twenty minutes: SDKs that would try again early are told not to.
+		if h := got.header; h.Get("X-Ratelimit-Remaining-Requests") != "0" || h.Get("X-Should-Retry") != "false" || h.Get("Dragoman-Agent") != "it" {
 			t.Errorf("%s: %v", face.path, h)
 		}
 		if strings.HasPrefix(face.path, "/v1/agent/") && (got.header.Get("X-Ratelimit-Limit-Minute") == "" || got.header.Get("X-Ratelimit-Limit-Day") != "72") {
@@ -447,6 +478,28 @@ func TestTokenLimit(t *testing.T) {
 	}
 }
 
+// TestTheClientsMaximumIsReserved reserves what every face's client asks for at
+// most, whenever that face decodes it.
+func TestTheClientsMaximumIsReserved(t *testing.T) {
+	t.Parallel()
+	for _, f := range []struct{ path, body string }{
+		{"/v1/chat/completions", `{"model":"it","max_tokens":7000,"messages":[{"role":"user","content":"hello"}]}`},
+		{"/v1/chat/completions", `{"model":"it","max_completion_tokens":7000,"messages":[{"role":"user","content":"hello"}]}`},
+		{"/v1/responses", `{"model":"it","max_output_tokens":7000,"input":"hello"}`},
+		{"/api/client/v1/agents/responses", `{"model":"it","max_output_tokens":7000,"input":"hello"}`},
+		{"/v1/agent/completions", `{"agent_config":{"agent_name":"it","max_tokens":7000},"task":"hello"}`},
+		{"/v1/agent/completions", `{"agent_config":{"agent_name":"it","llm_args":{"max_tokens":7000}},"task":"hello"}`},
+	} {
+		for _, protocol := range translate.Names() {
+			r := start(t, authYAML(", limits: {tokens: 10000/h}")+"agents:\n  - {name: it, protocol: "+protocol+", url: \"demo:"+protocol+"\", model: m}\n")
+			got := r.post(f.path, f.body, bearer(goodKey))
+			if n, err := strconv.Atoi(got.header.Get("X-Ratelimit-Remaining-Tokens")); err != nil || n > 3000 || n < 2900 {
+				t.Errorf("%s to %s: %d, %v left of 10000 with 7000 for the answer: %s", f.path, protocol, got.status, got.header.Get("X-Ratelimit-Remaining-Tokens"), got.body)
+			}
+		}
+	}
+}
+
 // TestAbortedIsCharged charges an answer that broke off for the estimate of its
 // input and for what the agent had said.
 func TestAbortedIsCharged(t *testing.T) {
@@ -504,7 +557,7 @@ func TestConcurrency(t *testing.T) {
 	third := open(3)
 	inLine(2)
 	got := open(4).reply()
-	if got.status != 429 || !strings.Contains(got.body, "1 requests at the same time") || got.header.Get("Retry-After") != "1" {
+	if got.status != 429 || !strings.Contains(got.body, "1 requests at the same time") || got.header.Get("Retry-After") != "1" || got.header.Get("X-Should-Retry") != "" {
 		t.Errorf("no place: %d %v %s", got.status, got.header, got.body)
 	}
 	_ = second.Close() // leaves the line

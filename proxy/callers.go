@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -98,9 +99,14 @@ func (s *Server) closeCallers() {
 // waiting is how many requests stand in line for a place.
 func (s *Server) waiting() int { return s.limiter.Waiting() }
 
-// setScopes gives every key its limits. What was counted under a name stays.
+// setScopes gives every key its limits. What was counted under a name stays, and so
+// does the name of a key that has gone: a request that it let in may still be on its
+// way, and is limited as before.
 func (s *Server) setScopes(list []config.Key) {
 	scopes := make(map[string]*ratelimit.Scope, len(list))
+	if old := s.scopes.Load(); old != nil {
+		maps.Copy(scopes, *old)
+	}
 	for _, k := range list {
 		l := s.fallback
 		if k.Limits != nil {
@@ -153,7 +159,9 @@ func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string
 		if reflect.DeepEqual(list, now) {
 			return now, ""
 		}
+		s.setScopes(list) // first: no key is good before it has its limits
 		if err := s.auth.SetKeys(keys(list)); err != nil {
+			s.setScopes(now)
 			text = err.Error()
 		}
 	}
@@ -163,7 +171,6 @@ func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string
 		}
 		return now, text
 	}
-	s.setScopes(list)
 	s.log.Info("keys read again", zap.Int("keys", len(list)))
 	return list, ""
 }

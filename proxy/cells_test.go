@@ -61,36 +61,38 @@ func TestEveryCell(t *testing.T) {
 // on only when the client has its first event.
 func TestFirstEventDoesNotWait(t *testing.T) {
 	t.Parallel()
-	eachCell(t, streaming, func(t *testing.T, f face, b script) {
-		gate := make(chan struct{})
-		back := stage(t, func(v *visit) {
-			v.open()
-			v.chunk(b.first)
-			<-gate
-			v.chunk(b.rest)
-			v.end()
+	overEveryWire(t, func(t *testing.T, start starter) {
+		eachCell(t, streaming, func(t *testing.T, f face, b script) {
+			gate := make(chan struct{})
+			back := stage(t, func(v *visit) {
+				v.open()
+				v.chunk(b.first)
+				<-gate
+				v.chunk(b.rest)
+				v.end()
+			})
+			r := start(t, agentYAML(b.name, back.addr))
+			body, headers := f.ask("hello", true)
+			c := r.dial()
+			c.send("POST", f.path, body, headers)
+			resp := c.response()
+			got := until(t, resp.Body, "one")
+			close(gate)
+			rest, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += string(rest)
+			if text := f.text(got, true); text != "one two" {
+				t.Errorf("text %q in %q", text, got)
+			}
+			if !f.whole(got) {
+				t.Errorf("the stream does not end well: %q", got)
+			}
+			if line := r.waitLog(1); line["outcome"] != "completed" || line["status"] != int64(200) {
+				t.Errorf("logged %v", line)
+			}
 		})
-		r := start(t, agentYAML(b.name, back.addr))
-		body, headers := f.ask("hello", true)
-		c := r.dial()
-		c.send("POST", f.path, body, headers)
-		resp := c.response()
-		got := until(t, resp.Body, "one")
-		close(gate)
-		rest, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got += string(rest)
-		if text := f.text(got, true); text != "one two" {
-			t.Errorf("text %q in %q", text, got)
-		}
-		if !f.whole(got) {
-			t.Errorf("the stream does not end well: %q", got)
-		}
-		if line := r.waitLog(1); line["outcome"] != "completed" || line["status"] != int64(200) {
-			t.Errorf("logged %v", line)
-		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,7 +62,7 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 			}
 			idle = append(idle, c)
 		}
-		waitFor(t, "a full house", func() bool { return r.resting() == places-1 && len(r.ln.slots) == places })
+		waitFor(t, "a full house", func() bool { return r.resting() == places-1 && len(r.listener().slots) == places })
 		for range 3 {
 			if got := r.get("/livez"); got.status != 200 { // and stays connected
 				t.Errorf("a newcomer: %d", got.status)
@@ -93,11 +94,25 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 	})
 }
 
+// listener waits for Serve to have one: clients can connect before.
+func (r *running) listener() *listener {
+	r.t.Helper()
+	var l *listener
+	waitFor(r.t, "a listener", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l = r.ln
+		return l != nil
+	})
+	return l
+}
+
 func (r *running) resting() int {
-	r.ln.mu.Lock()
-	defer r.ln.mu.Unlock()
+	l := r.listener()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	n := 0
-	for c := r.ln.resting.first; c != nil; c = c.newer {
+	for c := l.resting.first; c != nil; c = c.newer {
 		n++
 	}
 	return n
@@ -136,7 +151,7 @@ func TestBusyClientsKeepTheirPlaces(t *testing.T) {
 			newcomer.send("GET", "/livez", "", "")
 			served <- newcomer.reply()
 		}()
-		waitFor(t, "the newcomer", r.ln.crowded.Load)
+		waitFor(t, "the newcomer", r.listener().crowded.Load)
 		select {
 		case got := <-served:
 			t.Errorf("served beyond the limit: %d", got.status)
@@ -367,11 +382,30 @@ func TestCloseEndsTheWaitForAPlace(t *testing.T) {
 	}()
 	waitFor(t, "the newcomer", l.crowded.Load)
 	_ = l.Close()
-	if err := <-done; err != net.ErrClosed { //nolint:errorlint // as it is
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 	_ = c.SetReadDeadline(time.Now().Add(longest))
 	if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 		t.Errorf("the newcomer: %v", err)
 	}
+}
+
+// TestHandshakesMakeRoom has clients hold every place that do not even begin their
+// handshakes.
+func TestHandshakesMakeRoom(t *testing.T) {
+	t.Parallel()
+	r := startOver(t, "tls", withServer("timeouts: {header: 1h}, max_connections: 10", demoYAML))
+	bare := *r
+	bare.tls = nil
+	first := bare.dial()
+	waitFor(t, "the first", func() bool { return r.resting() == 1 })
+	for range 9 {
+		bare.dial()
+	}
+	waitFor(t, "a full house", func() bool { return r.resting() == 10 })
+	if got := r.get("/livez"); got.status != 200 {
+		t.Errorf("%d", got.status)
+	}
+	first.ended()
 }

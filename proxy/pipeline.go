@@ -258,7 +258,10 @@ func (c *call) target(ctx *fasthttp.RequestCtx) (method, path, query string) {
 	uri := string(ctx.Request.Header.RequestURI())
 	path, query, _ = strings.Cut(uri, "?")
 	method = string(ctx.Method())
-	c.log.method, c.log.path = method, path
+	c.log.method = method
+	if strings.HasPrefix(path, "/") { // a whole url, which is refused, may hold a user and a password
+		c.log.path = path
+	}
 	return method, path, query
 }
 
@@ -488,6 +491,10 @@ func (c *call) headers(h *fasthttp.ResponseHeader) {
 	c.log.limited.Headers(time.Now(), func(name, value string) { h.Set(name, value) })
 }
 
+// longestWait is the longest one that an official SDK obeys. Told of a longer one some
+// try again early and in vain, unless they are told not to.
+const longestWait = 2 * time.Minute
+
 // refuse answers with an error in the face's own words.
 func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 	c.log.err, c.log.status = e, e.Status
@@ -501,7 +508,7 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 	c.headers(h)
 	ctx.Response.SetStatusCode(e.Status)
 	h.SetContentType("application/json")
-	if e.NoRetry {
+	if e.NoRetry || e.RetryAfter > longestWait {
 		h.Set("X-Should-Retry", "false")
 	}
 	if e.RetryAfter > 0 {

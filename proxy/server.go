@@ -84,6 +84,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	if c.Server.TLS.CertFile != "" {
 		var err error
 		if s.certs, err = loadCertificates(c.Server.TLS, log); err != nil {
+			s.closeCallers()
 			s.closeAgents()
 			return nil, err
 		}

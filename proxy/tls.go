@@ -240,12 +240,12 @@ func endTLS(c *tls.Conn) error {
 // request, which bounds all of it and not each byte.
 func (c *clientConn) handshake() error {
 	if d := c.l.headTimeout; d > 0 {
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(d))
+		_ = c.SetWriteDeadline(time.Now().Add(d))
 	}
 	err := c.tls.Handshake()
 	if err == nil {
 		c.shook.Store(true)
-		return c.Conn.SetWriteDeadline(time.Time{})
+		return c.SetWriteDeadline(time.Time{})
 	}
 	c.torn.Store(true)                                                        // the alert has been sent
 	if e := c.l.log.Check(zap.DebugLevel, "TLS handshake failed"); e != nil { // anybody can make it fail

@@ -274,23 +274,30 @@ func (l *Limiter) Wait(done <-chan struct{}, g *Grant) *Refusal {
 	if !g.open {
 		return nil
 	}
-	var timer *time.Timer
+	var p patience
 	for i, s := range g.scopes {
 		if s == nil || s.plan.limits.Concurrent <= 0 || g.held&(1<<i) != 0 {
 			continue
 		}
 		if !s.slots.try(s.plan.limits.Concurrent) {
-			if timer == nil && l.queue.Wait > 0 && l.queue.Length > 0 {
-				timer = time.NewTimer(l.queue.Wait)
-				defer timer.Stop()
+			if p.timer == nil && l.queue.Wait > 0 && l.queue.Length > 0 {
+				p.timer = time.NewTimer(l.queue.Wait)
+				defer p.timer.Stop()
 			}
-			if what := l.stand(done, timer, s); what != granted {
+			if what := l.stand(done, &p, s); what != granted {
 				return l.turnAway(g, s, what)
 			}
 		}
 		g.held |= 1 << i
 	}
 	return nil
+}
+
+// patience is how long one waits for all scopes together. A timer tells only once that the time is over; whoever was given a slot
+// in that very moment keeps it, and waits for no other.
+type patience struct {
+	timer *time.Timer // nil: nobody waits
+	over  bool
 }
 
 // turnAway gives back all that a request was given that found no slot in s.
@@ -308,8 +315,8 @@ func (l *Limiter) turnAway(g *Grant, s *Scope, what Dimension) *Refusal {
 const granted = Dimension(255)
 
 // stand waits in the line of s, and returns granted, Concurrent or Gone.
-func (l *Limiter) stand(done <-chan struct{}, timer *time.Timer, s *Scope) Dimension {
-	if timer == nil {
+func (l *Limiter) stand(done <-chan struct{}, p *patience, s *Scope) Dimension {
+	if p.timer == nil || p.over {
 		return Concurrent
 	}
 	w := l.waiters.Get().(*waiter)
@@ -329,7 +336,8 @@ func (l *Limiter) stand(done <-chan struct{}, timer *time.Timer, s *Scope) Dimen
 	case <-done:
 		s.slots.leave(w)
 		return Gone
-	case <-timer.C:
+	case <-p.timer.C:
+		p.over = true
 		if s.slots.expire(w) {
 			return granted
 		}

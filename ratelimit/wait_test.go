@@ -303,6 +303,11 @@ func TestSlotsNeverLeak(t *testing.T) {
 	global := l.Scope(Global, "", concurrent(2))
 	keys := []*Scope{l.Scope(Key, "0", concurrent(1)), l.Scope(Key, "1", concurrent(2)), l.Scope(Key, "2", concurrent(3))}
 	agents := []*Scope{l.Scope(Agent, "0", concurrent(2)), l.Scope(Agent, "1", concurrent(1)), nil}
+	// One agent is busy all the time, so that there are refusals whatever the scheduler does.
+	busy := mustPass(t, l, agents[1], 0)
+	if r := l.Wait(nil, busy); r != nil {
+		t.Fatalf("refused: %+v", r)
+	}
 	var running, refused atomic.Int64
 	var all sync.WaitGroup
 	for i := range 16 {
@@ -329,6 +334,7 @@ func TestSlotsNeverLeak(t *testing.T) {
 		})
 	}
 	all.Wait()
+	busy.Release()
 	idle(t, l, append([]*Scope{global, agents[0], agents[1]}, keys...)...)
 	if refused.Load() == 0 {
 		t.Error("nobody was refused: the test tests nothing")
@@ -392,4 +398,38 @@ func TestTryingTakesWhatIsFreeAndKeepsTheOrder(t *testing.T) {
 		second.Release()
 		idle(t, l, scopes[:]...)
 	})
+}
+
+// TestASlotAtTheLastMomentBuysNoMoreTime frees the key's slot in the moment in which the time is over, while the agent's is never
+// free: whichever of the two is seen first, nobody waits on.
+func TestASlotAtTheLastMomentBuysNoMoreTime(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			l := New(Options{Queue: Queue{Length: 5, Wait: time.Second}})
+			scopes := [3]*Scope{l.Scope(Key, "k", concurrent(1)), l.Scope(Agent, "a", concurrent(1)), nil}
+			key, agent := mustPass(t, l, scopes[0], 0), mustPass(t, l, scopes[1], 0)
+			l.Wait(nil, key)
+			l.Wait(nil, agent)
+			time.AfterFunc(time.Second, key.Release)
+			gone := make(chan struct{})
+			time.AfterFunc(time.Hour, func() { close(gone) })
+			start := time.Now()
+			var g Grant
+			l.Take(t.Context(), scopes, 0, &g)
+			if r := l.Wait(gone, &g); r == nil || r.What != Concurrent || time.Since(start) != time.Second {
+				t.Fatalf("got %+v after %v, want to be refused after 1s", r, time.Since(start))
+			}
+			agent.Release()
+			synctest.Wait() // the key's slot is given back by a goroutine of this moment
+			idle(t, l, scopes[0], scopes[1])
+		})
+	}
+	// The same without chance: the time was over while the key's slot was given.
+	l := New(Options{Queue: Queue{Length: 5, Wait: time.Second}})
+	s := l.Scope(Agent, "a", concurrent(1))
+	l.Wait(nil, mustPass(t, l, s, 0))
+	if what := l.stand(nil, &patience{timer: time.NewTimer(time.Hour), over: true}, s); what != Concurrent {
+		t.Errorf("got %v, want to be refused at once", what)
+	}
 }

@@ -27,6 +27,7 @@ var cognipeerProtocol = Protocol{
 		{Method: "GET", Path: "/api/client/v1/agents/{id}", Op: OpAgent},
 	},
 	BackendPath: "/api/client/v1/agents/responses",
+	MaxTokensAt: []string{"max_output_tokens"},
 	Speaks:      respSpeech,
 	AsksStream:  StreamNever,
 	TakesItems:  true,

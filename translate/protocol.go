@@ -71,6 +71,9 @@ type Protocol struct {
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
+	// MaxTokensAt are where its requests bound the length of the answer, for faces
+	// that decode that only when the agent is known.
+	MaxTokensAt []string
 	// NoDefaults are the members of agents[].defaults that a backend of this
 	// protocol has no word for.
 	NoDefaults []string

@@ -167,6 +167,24 @@ func (r *Request) Setting(p Param) (raw string, ok bool) {
 	return "", false
 }
 
+// MaxTokens is how many tokens of answer the client asks for at most, 0 if it does
+// not say. It may be asked before Complete.
+func (r *Request) MaxTokens() int64 {
+	raw, ok := r.Setting(ParamMaxTokens)
+	if !ok && r.later != nil {
+		for _, at := range r.Face.MaxTokensAt {
+			if v := gjson.Get(viewString(r.Body), at); v.Type == gjson.Number {
+				raw = v.Raw
+			}
+		}
+	}
+	n, err := strconv.ParseInt(raw, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
 // Set adds a setting.
 func (r *Request) Set(p Param, raw string, at Path) {
 	r.Settings = append(r.Settings, Setting{Param: p, Raw: raw, Path: at})

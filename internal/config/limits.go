@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -145,8 +146,8 @@ func (r *Redis) readURL(v value) {
 		return
 	}
 	u, err := url.Parse(found.Reveal())
-	if err != nil || !isRedis(u) {
-		v.problem("wants redis://host:port/db, rediss://host:port/db for TLS, or unix:///path of a socket, " +
+	if err != nil || strings.HasSuffix(found.Reveal(), "#") || !isRedis(u) {
+		v.problem("wants redis://[[user]:password@]host[:port][/db], rediss:// for TLS, or unix:///path of a socket[?db=n], " +
 			"a password in it percent-encoded")
 		return
 	}
@@ -157,18 +158,32 @@ func (r *Redis) readURL(v value) {
 	r.URL = found
 }
 
-// isRedis reports whether a url can be that of a Redis server.
+// isRedis reports whether a url can be that of a Redis server. The store is as strict, and what it would refuse at the
+// start is to be told here, with its line.
 func isRedis(u *url.URL) bool {
-	if u.Fragment != "" || u.Opaque != "" {
+	if password, _ := u.User.Password(); u.User != nil && password == "" || u.Fragment != "" || u.Opaque != "" {
 		return false
 	}
+	db := strings.TrimPrefix(u.Path, "/")
 	switch u.Scheme {
 	case "redis", "rediss":
-		return u.Hostname() != "" && strings.Trim(strings.TrimPrefix(u.Path, "/"), "0123456789") == ""
+		if port, err := strconv.ParseUint(cmp.Or(u.Port(), "6379"), 10, 16); err != nil || port == 0 {
+			return false
+		}
+		if u.Hostname() == "" || u.RawQuery != "" || u.ForceQuery {
+			return false
+		}
 	case "unix":
-		return u.Host == "" && len(u.Path) > 1
+		query, err := url.ParseQuery(u.RawQuery)
+		if err != nil || u.Host != "" || db == "" || len(query) > 1 || len(query) == 1 && len(query["db"]) != 1 {
+			return false
+		}
+		db = query.Get("db")
+	default:
+		return false
 	}
-	return false
+	n, err := strconv.Atoi(cmp.Or(db, "0"))
+	return err == nil && n >= 0
 }
 
 // concurrent reads a limit of concurrency.

@@ -89,11 +89,21 @@ each(`${NAME}: over the limit it waits as long as it was told, and then gets its
   await untilRefused(attempts, 429, () => ask(cell, key, { fetch: attempts.fetch }));
 });
 
-test(`${NAME}: when all its attempts are refused, the last error is that of the limit`, async () => {
-  const e = await untilError(() => ask('chat, generateText', keys.of('all'), { model: 'rationed', maxRetries: 1 }));
+// More than a minute it does not heed: it tries again in vain, by its own backoff.
+test(`${NAME}: over the limit for half an hour it gives up after all its attempts`, async () => {
+  const key = keys.fresh('few');
+  for (let i = 0; i < 2; i++) await ask('chat, generateText', key);
+  const attempts = new Attempts();
+  const e = await failure(() => ask('chat, generateText', key, { fetch: attempts.fetch, maxRetries: 1 }));
   assert.ok(RetryError.isInstance(e), String(e));
-  called(e.lastError, 429, true);
-  assert.match(e.lastError.message, /"rationed".*1 request/);
+  assert.deepEqual(attempts.statuses, [429, 429]);
+  halfHour(called(e.lastError, 429, true), e.lastError.message);
+});
+
+test(`${NAME}: a limit of an agent is an error that names it`, async () => {
+  const e = await untilError(() => ask('chat, generateText', keys.of('all'), { model: 'rationed', maxRetries: 0 }));
+  called(e, 429, true);
+  assert.match(e.message, /"rationed".*1 request/);
 });
 
 each(`${NAME}: the proxy's own ceiling is a 503, and is tried again after the wait that it told: {}`, ['chat, generateText', 'responses, streamText'], async (cell) => {

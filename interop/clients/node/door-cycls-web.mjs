@@ -1,7 +1,7 @@
 // The vendor's web client of Cycls (.149) at a door that checks keys and counts: how it asks for an answer, as its
 // code has it. It shows 409 only; whatever else is not a 200 it tries once more, a second later.
 
-import { Attempts, CEILING, DOOR, STRANGERS, WORDS, keysOf, untilError } from './door-harness.mjs';
+import { Attempts, CEILING, DOOR, STRANGERS, WORDS, keysOf } from './door-harness.mjs';
 import { assert, each, failure, test } from './harness.mjs';
 
 const keys = keysOf('cycls-web');

@@ -226,6 +226,18 @@ def _(face):
     check(remaining() < second, "the refused one was charged, or the next is free")
 
 
+@each("openai: a stream is charged with what the agent reports, also where nobody asked for a report: {}", ["nobody", "the client"])
+def _(who):
+    c = client(keys.fresh("tokens"), max_retries=0)
+    asked = {"stream_options": {"include_usage": True}} if who == "the client" else {}
+    chunks = list(chat(c, stream=True, max_tokens=1990, **asked))
+    equal([k.usage.total_tokens for k in chunks if k.usage], [18] if asked else [], "usage")
+    check(all(k.choices for k in chunks[: len(chunks) - len(asked)]), "a chunk without choices")
+    # The whole bucket was reserved, and all but what was used is there again.
+    left = c.chat.completions.with_raw_response.create(model="scripted-chat", messages=user(WORDS), max_tokens=1).headers
+    check(1900 < int(left["x-ratelimit-remaining-tokens"]) < 1982, left)
+
+
 @test("openai: more tokens than the bucket holds are admitted when it is full, and run into debt")
 def _():
     key = keys.fresh("tokens")

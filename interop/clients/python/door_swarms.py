@@ -96,6 +96,17 @@ def _():
     check("2 requests per hour" in e.body["detail"] and h["retry-after"] in e.body["detail"], e.body)
 
 
+# More than a minute it does not heed: it tries again in vain, by its own backoff.
+@test("swarms: over the limit for half an hour it gives up after all its attempts")
+def _():
+    key = keys.fresh("few")
+    for _ in range(2):
+        run(client(key))
+    attempts = Attempts()
+    raises(swarms_client.RateLimitError, lambda: run(client(key, attempts)))
+    equal(attempts.statuses, [429], "attempts")
+
+
 @each("swarms: over the limit it waits as long as it was told, and then gets its answer: {}", ["one", "batch"])
 def _(what):
     attempts = Attempts()
