@@ -213,8 +213,8 @@ const (
 //
 // What the backend reported is what it cost, be it a sum alone. What it did not
 // report (it never does, or the answer broke off before) is estimated: the input by
-// its size, the answer as a token for each four bytes of what the backend had said. A request that no agent
-// has read, or that one refused, costs nothing.
+// its size, the answer as a token for each four bytes of what the backend had said.
+// A request that no agent has read, or that one refused, costs nothing.
 func (c *call) settle() {
 	c.grant.Settle(c.cost())
 	c.grant.Release()

@@ -120,6 +120,12 @@ func TestTwoCredentials(t *testing.T) {
 	if got := r.post("/v1/chat/completions", chatHello, bearer(goodKey)+"x-api-key: "+goodKey+"\r\n"); got.status != 200 {
 		t.Errorf("the same twice: %d %s", got.status, got.body)
 	}
+	// A header without a value is a bad credential, and none is passed over.
+	for _, headers := range []string{"Authorization:\r\nx-api-key: " + goodKey + "\r\n", bearer(goodKey) + "x-api-key:\r\n"} {
+		if got := r.post("/v1/chat/completions", chatHello, headers); got.status != 400 {
+			t.Errorf("%q: %d %s", headers, got.status, got.body)
+		}
+	}
 	got := r.post("/v1/chat/completions", chatHello, bearer(goodKey)+"x-api-key: "+otherKey+"\r\n")
 	if got.status != 400 || gjson.Get(got.body, "error.code").String() != "conflicting_credentials" {
 		t.Errorf("two: %d %s", got.status, got.body)
@@ -164,7 +170,8 @@ agents:
 		"agent_config": func(w string) reply {
 			return f("POST", "/v1/agent/completions", `{"agent_config":{"agent_name":"`+w+`"},"task":"hello"}`, "")
 		},
-		"card": func(w string) reply { return f("GET", "/agents/"+w+"/config", "", "") },
+		"card":   func(w string) reply { return f("GET", "/agents/"+w+"/config", "", "") },
+		"limits": func(w string) reply { return f("GET", "/agents/"+w+"/v1/rate/limits", "", "") },
 	} {
 		// None of these words exists, to this key.
 		want := ask("nowhere")
@@ -234,6 +241,15 @@ agents:
 	}
 	if s := fmt.Sprint(v.req.Header); strings.Contains(s, goodKey) {
 		t.Errorf("the agent got %s", s)
+	}
+	// Whoever says the proxy's key twice does not tell it the agent.
+	for _, twice := range []string{bearer(goodKey), "Authorization: Basic " + goodKey + "\r\n", "Authorization: Bearer " + goodKey + ".more\r\n"} {
+		if got := r.post("/agents/own/v1/chat/completions", chatHello, "x-api-key: "+goodKey+"\r\n"+twice); got.status != 403 {
+			t.Errorf("%s: %d", twice, got.status)
+		}
+		if v := <-own.seen; strings.Contains(fmt.Sprint(v.req.Header), goodKey) {
+			t.Errorf("%s: the agent got %v", twice, v.req.Header)
+		}
 	}
 	// With such an agent only x-api-key is a key for the proxy.
 	if got := r.post("/agents/own/v1/chat/completions", chatHello, bearer(goodKey)); got.status != 401 {
@@ -478,6 +494,37 @@ func TestTokenLimit(t *testing.T) {
 	}
 }
 
+// TestWhateverTheBackendReportsIsCharged settles reports that are not whole, and
+// those that no sum of 64 bits holds.
+func TestWhateverTheBackendReportsIsCharged(t *testing.T) {
+	t.Parallel()
+	const most = 1_000_000
+	input := len(chatHello) / 4
+	for usage, want := range map[string]int{
+		`{"prompt_tokens":300,"completion_tokens":100,"total_tokens":400}`: 400,
+		`{"prompt_tokens":300,"completion_tokens":100,"total_tokens":900}`: 900, // with what was only thought
+		`{"prompt_tokens":300,"completion_tokens":100}`:                    400,
+		`{"total_tokens":700}`:     700,
+		`{"prompt_tokens":300}`:    301, // and "hi"
+		`{"completion_tokens":90}`: 90 + input,
+		`{"prompt_tokens":-3,"completion_tokens":-1,"total_tokens":-4}`:                                                    input + 1,
+		`{"prompt_tokens":9000000000000000000,"completion_tokens":9000000000000000000,"total_tokens":9000000000000000000}`: most,
+	} {
+		back := stage(t, func(v *visit) {
+			v.json(200, `{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":`+usage+`}`)
+		})
+		r := start(t, authYAML(", limits: {tokens: "+strconv.Itoa(most)+"/d}")+agentYAML("chat", back.addr))
+		for _, path := range []string{"/v1/chat/completions", "/chat"} { // through, and translated
+			r.post(path, chatHello, bearer(goodKey))
+		}
+		r.waitLog(2)
+		left, _ := strconv.Atoi(r.ask("GET", "/v1/rate/limits", "", bearer(goodKey)).header.Get("X-Ratelimit-Remaining-Tokens"))
+		if got := most - left; got < min(2*want-20, most) || got > 2*want+20 {
+			t.Errorf("%s: %d, want %d twice", usage, got, want)
+		}
+	}
+}
+
 // TestTheClientsMaximumIsReserved reserves what every face's client asks for at
 // most, whenever that face decodes it.
 func TestTheClientsMaximumIsReserved(t *testing.T) {
@@ -497,6 +544,68 @@ func TestTheClientsMaximumIsReserved(t *testing.T) {
 				t.Errorf("%s to %s: %d, %v left of 10000 with 7000 for the answer: %s", f.path, protocol, got.status, got.header.Get("X-Ratelimit-Remaining-Tokens"), got.body)
 			}
 		}
+	}
+}
+
+// TestEveryEndingIsSettled charges a request that an agent may have worked on for its
+// input at least, and one that no agent has read, or that one refused, not at all.
+func TestEveryEndingIsSettled(t *testing.T) {
+	t.Parallel()
+	const input = 2000
+	body := `{"model":"it","messages":[{"role":"user","content":"` + strings.Repeat("word and ", input*4/9) + `"}]}`
+	said := strings.Repeat("word ", 400) // 500 tokens
+	answer := func(status int) func(*visit) {
+		return func(v *visit) {
+			v.json(status, `{"choices":[{"index":0,"message":{"role":"assistant","content":"`+said+`"},"finish_reason":"stop"}]}`)
+		}
+	}
+	left := make(chan struct{})
+	for name, f := range map[string]struct {
+		serve  func(*visit)
+		stream bool
+		status int // 0: the client leaves before there is one
+		extra  string
+		cost   int
+	}{
+		"answered without usage": {answer(200), false, 200, "", input + 500},
+		"refused":                {answer(422), false, 400, "", 0},
+		"failed":                 {answer(500), false, 502, "", 0},
+		"closed":                 {func(v *visit) { v.hangs = true }, false, 502, "", input},
+		"silent":                 {func(v *visit) { v.gone() }, false, 504, "", input},
+		"silent in a stream":     {func(v *visit) { v.gone() }, true, 504, "", input},
+		"left by the client":     {func(v *visit) { close(left); v.gone() }, false, 0, "", input},
+		"strict":                 {answer(200), false, 400, "Dragoman-Strict: true\r\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			back := stage(t, f.serve)
+			patience := "20s"
+			if f.status == 504 {
+				patience = "50ms"
+			}
+			r := start(t, authYAML(", limits: {tokens: 100000/d}")+"agents:\n  - {name: it, protocol: cycls, path: /chat, url: \"http://"+back.addr+
+				"\"}\n  - {name: chat, protocol: chat, model: m, url: \"http://"+back.addr+"\", timeouts: {first_byte: "+patience+"}}\n")
+			ask, path := body, "/agents/chat/v1/chat/completions"
+			switch {
+			case f.stream:
+				ask = strings.Replace(body, "{", `{"stream":true,`, 1)
+			case f.extra != "":
+				path, ask = "/agents/it/v1/chat/completions", strings.Replace(body, "{", `{"seed":1,`, 1)
+			}
+			c := r.dial()
+			c.send("POST", path, ask, bearer(goodKey)+f.extra)
+			if f.status == 0 {
+				<-left
+				_ = c.Close()
+			} else if got := c.reply(); got.status != f.status {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+			r.waitLog(1)
+			n, _ := strconv.Atoi(r.ask("GET", "/v1/rate/limits", "", bearer(goodKey)).header.Get("X-Ratelimit-Remaining-Tokens"))
+			if got := 100000 - n; got < f.cost-50 || got > f.cost+50 {
+				t.Errorf("charged %d, want about %d", got, f.cost)
+			}
+		})
 	}
 }
 
@@ -688,6 +797,7 @@ func TestCanaries(t *testing.T) {
 	}
 	// What fasthttp itself refuses: it logs such requests by default.
 	for _, raw := range []string{"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization Bearer " + goodKey + "\r\n\r\n",
+		"GET http://user:" + goodKey + "@x/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 		"POST /v1 HTTP/1.1\r\nHost: x\r\n" + bearer(goodKey) + "Content-Length: nonsense\r\n\r\n" + prompt, "\x16\x03\x01" + goodKey + "\r\n\r\n",
 		"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n" + bearer(goodKey) + "X-Long: " + strings.Repeat("a", 40<<10) + "\r\n\r\n",
 		"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n" + bearer(goodKey) + "Transfer-Encoding: chunked\r\n\r\nzz" + prompt + "\r\n"} {

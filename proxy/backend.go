@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/dragoman-proxy/dragoman/auth"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -83,7 +84,7 @@ func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, path strin
 	if !c.agent.saysHops {
 		dst = append(dst, c.hops...)
 	}
-	dst = c.agent.appendClientHeaders(dst, client)
+	dst = c.agent.appendClientHeaders(dst, client, c.who != auth.Anonymous)
 	return append(dst, "\r\n"...)
 }
 

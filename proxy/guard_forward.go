@@ -56,8 +56,10 @@ var neverForwarded = []string{
 }
 
 // appendClientHeaders appends the lines of the client's head that go on to the
-// agent. It reads the raw bytes, as the guard did.
-func (a *agent) appendClientHeaders(dst []byte, client *fasthttp.RequestHeader) []byte {
+// agent. It reads the raw bytes, as the guard did. known says that the proxy asks
+// who is calling: then x-api-key is its own, and an Authorization that repeats it is
+// not the backend's.
+func (a *agent) appendClientHeaders(dst []byte, client *fasthttp.RequestHeader, known bool) []byte {
 	raw := client.RawHeaders()
 	var store [4][]byte
 	hop := nominated(store[:0], raw)
@@ -83,7 +85,11 @@ func (a *agent) appendClientHeaders(dst []byte, client *fasthttp.RequestHeader) 
 		if is(name, "idempotency-key") {
 			value = client.Peek("Idempotency-Key") // the items of a batch have each their own
 		}
-		if keys.in(value) && !is(name, "authorization") {
+		if is(name, "authorization") {
+			if known && keys.repeated(value) {
+				continue
+			}
+		} else if keys.in(value) {
 			continue
 		}
 		dst = append(dst, name...)
@@ -115,6 +121,11 @@ func (c *credentials) in(value []byte) bool {
 		}
 	}
 	return false
+}
+
+// repeated reports whether an Authorization holds the value of x-api-key.
+func (c *credentials) repeated(value []byte) bool {
+	return len(c[1]) >= 8 && bytes.Contains(value, c[1])
 }
 
 // hops are the X-Forwarded-* lines for the agents, nil if the client is not a

@@ -23,6 +23,17 @@ func newSecret(value string) secret {
 	return secret(value)
 }
 
+// within is how many bytes the longest beginning of the secret has that its first n
+// bytes end with, themselves apart.
+func (s secret) within(n int) int {
+	for k := n - 1; k > 0; k-- {
+		if bytes.HasSuffix(s[:n], s[:k]) {
+			return k
+		}
+	}
+	return 0
+}
+
 func (s secret) in(b []byte) bool { return len(s) > 0 && bytes.Contains(b, s) }
 
 // hide takes the secret out of a text.
@@ -50,20 +61,19 @@ func (m *mask) apply(b []byte) {
 	if len(m.secret) == 0 || len(b) == 0 {
 		return
 	}
-	if m.have > 0 {
+	for m.have > 0 {
 		rest := m.secret[m.have:]
 		n := min(len(rest), len(b))
-		switch {
-		case !bytes.Equal(b[:n], rest[:n]):
-			m.have = 0
-		case n < len(rest):
-			stars(b)
+		if !bytes.Equal(b[:n], rest[:n]) {
+			m.have = m.secret.within(m.have)
+			continue
+		}
+		stars(b[:n])
+		if n < len(rest) {
 			m.have += n
 			return
-		default:
-			stars(b[:n])
-			m.have = 0
 		}
+		m.have = 0
 	}
 	at := 0
 	for {

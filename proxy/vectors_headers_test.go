@@ -234,6 +234,27 @@ func TestMaskFindsPieces(t *testing.T) {
 	}
 }
 
+// TestMaskOfASecretThatRepeatsItself: a beginning that goes on otherwise may hold the
+// true one.
+func TestMaskOfASecretThatRepeatsItself(t *testing.T) {
+	t.Parallel()
+	const text = "abcabcabcabcx1yy"
+	for i := range len(text) {
+		for j := i; j < len(text); j++ {
+			m := mask{secret: secret("abcabcabcx1")}
+			var got strings.Builder
+			for _, p := range []string{text[:i], text[i:j], text[j:]} {
+				b := []byte(p)
+				m.apply(b)
+				got.Write(b)
+			}
+			if s := got.String(); len(s) != len(text) || !strings.HasSuffix(s, "yy") || strings.Contains(s, "x") || strings.Contains(s, "abcabcabcabc") {
+				t.Fatalf("split at %d and %d: %s", i, j, s)
+			}
+		}
+	}
+}
+
 // TestMaskCostsNothing: a stream's bytes are looked through where they are.
 func TestMaskCostsNothing(t *testing.T) {
 	b := []byte("nothing of it 0123456789abcde")

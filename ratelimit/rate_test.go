@@ -93,6 +93,7 @@ func FuzzArithmetic(f *testing.F) {
 	f.Add(int64(7), int64(time.Second), int64(3), int64(-1), int64(math.MinInt64), int64(time.Hour))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MaxInt64))
 	f.Add(int64(1), int64(math.MaxInt64), int64(1), int64(1<<62), int64(1), int64(1<<61))
+	f.Add(int64(28), int64(math.MaxInt64), int64(-133), int64(1<<62), int64(1), int64(2305843009213694035)) // a capacity at its bound
 	f.Fuzz(func(t *testing.T, events, per, burst, estimate, real, step int64) {
 		c := new(clock)
 		l := New(Options{Now: c.now})

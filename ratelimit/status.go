@@ -36,7 +36,7 @@ func (m *meter) quota(full time.Duration) Quota {
 		q.Remaining = min(int64((m.capacity-full)/m.unit), m.rate.Burst)
 	}
 	if full > 0 {
-		q.Next = max(full-m.capacity+time.Duration(q.Remaining+1)*m.unit, 0)
+		q.Next = min(max(full-m.capacity+time.Duration(q.Remaining+1)*m.unit, 0), full)
 	}
 	return q
 }

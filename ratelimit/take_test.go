@@ -438,3 +438,46 @@ func TestADecisionAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestABucketDecidesByItself has no look before it: what it refuses in a race is refused to the nanosecond.
+func TestABucketDecidesByItself(t *testing.T) {
+	t.Parallel()
+	m := newMeter(Rate{Events: 7, Per: time.Second})
+	var b bucket
+	for range 7 {
+		if _, ok := b.take(&m, m.unit, 0); !ok {
+			t.Fatal("a burst is refused")
+		}
+	}
+	if _, ok := b.take(&m, m.unit, m.unit-1); ok {
+		t.Error("admitted a nanosecond early")
+	}
+	if _, ok := b.take(&m, m.capacity+1, m.capacity-1); ok {
+		t.Error("admitted into debt a nanosecond before the bucket is full")
+	}
+	if _, ok := b.take(&m, m.capacity+1, m.capacity); !ok {
+		t.Error("a full bucket refuses a debt")
+	}
+	b.add(&m, maxSpan, m.capacity)
+	b.add(&m, maxSpan, m.capacity)
+	if got := b.full(m.capacity); got != maxSpan {
+		t.Errorf("the debt is %v, want %v at most", got, time.Duration(maxSpan))
+	}
+}
+
+// TestWhatALaterRefusalLosesIsGivenBack asks one scope twice at once, so that the second charge is refused although the look at
+// all buckets found room for each.
+func TestWhatALaterRefusalLosesIsGivenBack(t *testing.T) {
+	t.Parallel()
+	c := new(clock)
+	l := New(Options{Now: c.now})
+	one := l.Scope(Key, "k", Limits{Requests: Rate{Events: 1, Per: time.Minute}})
+	var g Grant
+	r := l.Take(t.Context(), [3]*Scope{one, one}, 0, &g)
+	if r == nil || r.What != Requests || r.Wait <= 0 {
+		t.Errorf("got %+v, want to be refused", r)
+	}
+	if got := one.rates[Requests][whole].full(0); got != 0 {
+		t.Errorf("%v is still charged", got)
+	}
+}

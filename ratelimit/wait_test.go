@@ -433,3 +433,39 @@ func TestASlotAtTheLastMomentBuysNoMoreTime(t *testing.T) {
 		t.Errorf("got %v, want to be refused at once", what)
 	}
 }
+
+// TestWhoLeavesAsASlotComesGivesItOn hangs up and frees the slot before the waiter can run.
+func TestWhoLeavesAsASlotComesGivesItOn(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			l := New(Options{Queue: Queue{Length: 5, Wait: time.Hour}})
+			s := l.Scope(Key, "k", concurrent(1))
+			first, done := mustPass(t, l, s, 0), make(chan struct{})
+			l.Wait(nil, first)
+			go func() {
+				var g Grant
+				l.Take(t.Context(), [3]*Scope{s}, 0, &g)
+				l.Wait(done, &g)
+				g.Release()
+			}()
+			synctest.Wait()
+			close(done)
+			first.Release()
+			synctest.Wait()
+			idle(t, l, s)
+		})
+	}
+}
+
+func TestThePlaceOfWhoRanOutOfTimeIsGivenOn(t *testing.T) {
+	t.Parallel()
+	s := new(slots)
+	s.try(2)
+	one, two := newWaiter().(*waiter), newWaiter().(*waiter)
+	s.line(one, 1, 9) // one slot is used, so that this one waits, and the next, who may run two, only stands behind
+	s.line(two, 2, 9)
+	if s.expire(one) || len(two.ready) != 1 || s.used != 2 {
+		t.Errorf("%d signals, %d used", len(two.ready), s.used)
+	}
+}

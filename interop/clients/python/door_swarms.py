@@ -96,8 +96,8 @@ def _():
     check("2 requests per hour" in e.body["detail"] and h["retry-after"] in e.body["detail"], e.body)
 
 
-# More than a minute it does not heed: it tries again in vain, by its own backoff.
-@test("swarms: over the limit for half an hour it gives up after all its attempts")
+# More than a minute it does not heed, and would try again in vain, were it not told not to.
+@test("swarms: over the limit for half an hour it gives up at once")
 def _():
     key = keys.fresh("few")
     for _ in range(2):
