@@ -509,6 +509,7 @@ func TestWhateverTheBackendReportsIsCharged(t *testing.T) {
 		`{"completion_tokens":90}`: 90 + input,
 		`{"prompt_tokens":-3,"completion_tokens":-1,"total_tokens":-4}`:                                                    input + 1,
 		`{"prompt_tokens":9000000000000000000,"completion_tokens":9000000000000000000,"total_tokens":9000000000000000000}`: most,
+		`{"prompt_tokens":9000000000000000000,"completion_tokens":9000000000000000000}`:                                    most,
 	} {
 		back := stage(t, func(v *visit) {
 			v.json(200, `{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":`+usage+`}`)
@@ -542,6 +543,55 @@ func TestTheClientsMaximumIsReserved(t *testing.T) {
 			got := r.post(f.path, f.body, bearer(goodKey))
 			if n, err := strconv.Atoi(got.header.Get("X-Ratelimit-Remaining-Tokens")); err != nil || n > 3000 || n < 2900 {
 				t.Errorf("%s to %s: %d, %v left of 10000 with 7000 for the answer: %s", f.path, protocol, got.status, got.header.Get("X-Ratelimit-Remaining-Tokens"), got.body)
+			}
+		}
+	}
+}
+
+// TestHugeMaximumIsNoWayAround reserves the most there is for a client that asks for
+// more than any sum holds.
+func TestHugeMaximumIsNoWayAround(t *testing.T) {
+	t.Parallel()
+	r := start(t, authYAML(", limits: {tokens: 5000/h}")+"agents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	got := r.post("/v1/chat/completions", `{"model":"it","max_tokens":9223372036854775807,"messages":[{"role":"user","content":"hello"}]}`, bearer(goodKey))
+	if got.status != 200 || got.header.Get("X-Ratelimit-Remaining-Tokens") != "0" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+}
+
+// TestDefaultLimits are those of each key without its own, for itself; a key's own
+// stand in their place.
+func TestDefaultLimits(t *testing.T) {
+	t.Parallel()
+	r := start(t, authYAML(", limits: {concurrent: 5}")+"limits: {default: {requests: 2/h}}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	for i, want := range []int{200, 200, 429} {
+		if got := r.post("/v1/chat/completions", chatHello, bearer(otherKey)); got.status != want {
+			t.Errorf("%d: %d %s", i, got.status, got.body)
+		}
+		if got := r.post("/v1/chat/completions", chatHello, bearer(goodKey)); got.status != 200 || got.header.Get("X-Ratelimit-Limit-Requests") != "" {
+			t.Errorf("%d, limits of its own: %d %v", i, got.status, got.header)
+		}
+	}
+}
+
+// TestRedisIsAway does what limits.on_error says from the first request on: count
+// here and divide, let everybody pass, or admit nobody, which is no 429.
+func TestRedisIsAway(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string][]int{"local": {200, 200, 429}, "open": {200, 200, 200, 200, 200}, "closed": {503, 503, 503, 503, 503}} {
+		r := start(t, authYAML(", limits: {requests: 4/h}")+"limits: {store: redis, replicas: 2, on_error: "+mode+"}\nredis: {url: {value: \"redis://"+deadAddr(t)+
+			"\"}, timeout: 10s}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+		for i, status := range want {
+			got := r.post("/v1/chat/completions", chatHello, bearer(goodKey))
+			if got.status != status || (status != 200) != (got.header.Get("Retry-After") != "") ||
+				status == 503 && gjson.Get(got.body, "error.code").String() != "limiter_unavailable" {
+				t.Errorf("%s %d: %d %v %s", mode, i, got.status, got.header, got.body)
+			}
+		}
+		r.waitLog(len(want))
+		for deadline := time.Now().Add(longest); r.logs.FilterMessage("redis cannot be had; limits are not shared").Len() != 1; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls for what has no channel
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d lines of the change", mode, r.logs.FilterMessage("redis cannot be had; limits are not shared").Len())
 			}
 		}
 	}

@@ -54,7 +54,7 @@ func (s *Server) newCallers() (err error) {
 			return err // it says that it is about Redis
 		}
 		o.Store = store
-		s.meters.share()
+		s.meters.share(func() uint64 { return s.limiter.Dropped() })
 	}
 	s.limiter = ratelimit.New(o)
 	s.fallback = limits(conf.Limits.Default)

@@ -282,6 +282,7 @@ func TestShutdownTellsTheTruth(t *testing.T) {
 				break
 			}
 		}
+		r.waitLog(1) // the line of the one that ended comes first
 		cancel()
 		rest, err = io.ReadAll(longBody)
 		if err != nil || !strings.Contains(string(rest), `"code":"shutting_down"`) || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {

@@ -232,6 +232,12 @@ func TestRequestBeforeEvictionIsServed(t *testing.T) {
 	if l.evicting != nil || l.resting.first != servers[0] || l.resting.last != servers[0] || len(l.slots) != 1 {
 		t.Errorf("%+v, %d slots", l.resting, len(l.slots))
 	}
+	servers[0].busy()
+	_ = servers[0].Close()
+	servers[0].rest()
+	if l.resting != (restList{}) || len(l.slots) != 0 {
+		t.Errorf("a closed one is asked: %+v, %d slots", l.resting, len(l.slots))
+	}
 }
 
 // TestRestList takes connections out of every place.

@@ -93,8 +93,10 @@ func (m *meters) refused(r *ratelimit.Refusal, a *agent) {
 	m.limited.get(k).Inc()
 }
 
-// share has the state of shared limits told.
-func (m *meters) share() {
+// share has the state of shared limits told; dropped is how many settlements have
+// not reached the store.
+func (m *meters) share(dropped func() uint64) {
+	m.set.NewGauge("dragoman_limiter_unsettled", func() float64 { return float64(dropped()) })
 	m.shared.Store(true)
 	m.changes = m.set.NewCounter("dragoman_limiter_changes_total")
 	m.set.NewGauge("dragoman_limiter_up", func() float64 {

@@ -413,7 +413,7 @@ func TestEachModeWhileTheStoreIsDown(t *testing.T) {
 			if l.Peek(t.Context(), [3]*Scope{s}).Any() {
 				t.Error("limits that nobody checks are shown")
 			}
-			if m.added != nil && len(m.added) != 0 {
+			if len(m.added) != 0 {
 				t.Errorf("settled %v", m.added)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 // defined.
 var checkedInputs = map[string]string{
 	`viewString(r.Body)`:                    "the gate: CheckBody",
+	`viewString(r.Body), at`:                "the gate: CheckBody",
 	`viewString(in.Body)`:                   "the gate: CheckBody",
 	`viewString(d.r.Body)`:                  "the gate: CheckBody",
 	`viewString(w.r.Body), "tool_choice"`:   "the gate: CheckBody",

@@ -453,7 +453,7 @@ func (r *Request) offer(name string) *Tool {
 	const few = 16
 	if len(r.Tools) > few && r.offers == nil {
 		r.offers = make(map[string]int, len(r.Tools))
-		for i := len(r.Tools) - 1; i >= 0; i-- {
+		for i := range slices.Backward(r.Tools) {
 			if r.Tools[i].Kind != ToolBuiltin {
 				r.offers[r.Tools[i].Name] = i
 			}

@@ -178,6 +178,9 @@ func (r *Request) MaxTokens() int64 {
 			}
 		}
 	}
+	if raw == "" { // an error would be memory
+		return 0
+	}
 	n, err := strconv.ParseInt(raw, 10, 64)
 	if err != nil {
 		return 0

@@ -43,9 +43,9 @@ walk:
 				break walk
 			}
 			if depth < pathSteps {
-				steps[depth] = pathStep{key: -1, index: -1}
+				steps[depth] = pathStep{key: -1, index: -1} //nolint:gosec // the condition above bounds the index
 				if c == '[' {
-					steps[depth].index = 0
+					steps[depth].index = 0 //nolint:gosec // the condition above bounds the index
 				}
 			}
 			wantKey = c == '{'
@@ -80,9 +80,9 @@ walk:
 		case '"':
 			end, msg := scanString(b, i+1)
 			if wantKey && depth <= pathSteps {
-				steps[depth-1].key = -1
+				steps[depth-1].key = -1 //nolint:gosec // the condition above bounds the index
 				if msg == "" {
-					steps[depth-1].key = i
+					steps[depth-1].key = i //nolint:gosec // the condition above bounds the index
 				}
 			}
 			if msg != "" || end > off {
@@ -104,7 +104,7 @@ walk:
 	// A key that begins just here is the place, be it a good one.
 	if i == off && wantKey && depth > 0 && depth <= pathSteps && i < len(b) && b[i] == '"' {
 		if _, msg := scanString(b, i+1); msg == "" {
-			steps[depth-1].key = i
+			steps[depth-1].key = i //nolint:gosec // the condition above bounds the index
 		}
 	}
 	return string(appendPath(nil, b, steps[:min(depth, pathSteps)], depth > pathSteps))
