@@ -330,6 +330,45 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// TestKeyFilesAreWatched changes a file twice while the proxy serves: each time the
+// keys in it are good soon, within the limits that stand there with them, and
+// the one that stays is good all the time.
+func TestKeyFilesAreWatched(t *testing.T) {
+	t.Parallel()
+	list := filepath.Join(t.TempDir(), "keys.yaml")
+	write := func(more string) {
+		t.Helper()
+		if err := os.WriteFile(list+".new", []byte("- {name: stays, hash: \""+hashOf(goodKey)+"\"}\n"+more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(list+".new", list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	r := start(t, "auth: {keys_file: "+list+"}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	for limit, key := range []string{otherKey, unknownKey} {
+		limit++
+		write(fmt.Sprintf("- {name: comes, hash: %q, limits: {requests: %d/h}}\n", hashOf(key), limit))
+		got := r.post("/v1/chat/completions", chatHello, bearer(key))
+		for deadline := time.Now().Add(longest); got.status == 401; got = r.post("/v1/chat/completions", chatHello, bearer(key)) {
+			if time.Now().After(deadline) {
+				t.Fatal("the file is not read again")
+			}
+			if s := r.ask("GET", "/v1/models", "", bearer(goodKey)).status; s != 200 {
+				t.Fatalf("the key that stays: %d", s)
+			}
+			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polls for what has no channel
+		}
+		if got.status != 200 || got.header.Get("X-Ratelimit-Limit-Requests") != strconv.Itoa(limit) {
+			t.Errorf("%d %v", got.status, got.header)
+		}
+	}
+	if s := r.ask("GET", "/v1/models", "", bearer(otherKey)).status; s != 401 {
+		t.Errorf("the first one that came: %d", s)
+	}
+}
+
 // TestRedisURLsAreToldOfByTheConfiguration: the configuration refuses every address
 // that the store would refuse when the proxy starts, and no other.
 func TestRedisURLsAreToldOfByTheConfiguration(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -233,6 +234,9 @@ const maxPassed = 2 << 10
 // appendPassed appends the lines of an answer's head that go on to the client.
 // With challenge WWW-Authenticate does too.
 func (a *agent) appendPassed(dst []byte, x *exchange, challenge bool) []byte {
+	if !challenge && !slices.ContainsFunc(passedHeaders, func(name string) bool { return x.Header(name) != nil }) {
+		return dst // as with most agents, and without the cost of a walk
+	}
 	var hop [][]byte
 	for name, value := range x.Headers() {
 		if is(name, "connection") {

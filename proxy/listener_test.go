@@ -415,3 +415,47 @@ func TestHandshakesMakeRoom(t *testing.T) {
 	}
 	first.ended()
 }
+
+// TestRequestsBehindAStream sends a stream's request and others in one write: they are
+// answered behind the stream, in order, though the connection changes hands.
+func TestRequestsBehindAStream(t *testing.T) {
+	t.Parallel()
+	overEveryWire(t, func(t *testing.T, start starter) {
+		gate := make(chan struct{})
+		back := stage(t, func(v *visit) {
+			if !strings.Contains(string(v.body), `"stream":true`) {
+				answerWhole(v)
+				return
+			}
+			v.open()
+			v.chunk(chatScript().first)
+			<-gate
+			v.chunk(chatScript().rest)
+			v.end()
+		})
+		r := start(t, agentYAML("chat", back.addr))
+		c := r.dial()
+		post := func(body string) string {
+			return fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}
+		// The second stream's connection has been handed back once, the third's twice.
+		if _, err := io.WriteString(c, post(chatHelloStream)+post(chatHelloStream)+post(chatHello)+post(chatHelloStream)+"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for i, stream := range []bool{true, true, false, true} {
+			resp := c.response()
+			var begin string
+			if stream {
+				begin = until(t, resp.Body, "one")
+				gate <- struct{}{}
+			}
+			rest, err := io.ReadAll(resp.Body)
+			if got := begin + string(rest); err != nil || chatText(got, stream) != "one two" {
+				t.Fatalf("answer %d: %v %q", i, err, got)
+			}
+		}
+		if got := c.reply(); got.status != 200 {
+			t.Errorf("the last: %d %q", got.status, got.body)
+		}
+	})
+}

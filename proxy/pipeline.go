@@ -281,7 +281,7 @@ func printable(s string) string {
 		s = s[:128] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\uFFFD' { // terminals obey some of 0x80 to 0x9f too
 			return '?'
 		}
 		return r

@@ -82,8 +82,16 @@ func readJWT(v value) *JWT {
 		v.problem("wants exactly one of jwks_url and jwks_file: where the issuer's public keys are")
 	}
 	if j.JWKSFile != "" {
-		if data, ok := at("jwks_file").file(j.JWKSFile); ok && !json.Valid(data) {
-			at("jwks_file").problem("is not a JWK set, which is JSON")
+		if data, ok := at("jwks_file").file(j.JWKSFile); ok {
+			var set struct {
+				Keys []json.RawMessage `json:"keys"`
+			}
+			switch err := json.Unmarshal(data, &set); {
+			case !json.Valid(data):
+				at("jwks_file").problem("is not a JWK set, which is JSON")
+			case err != nil || len(set.Keys) == 0:
+				at("jwks_file").problem("holds no keys: a JWK set is an object whose keys are a list of them")
+			}
 		}
 	}
 	if j.PrincipalClaim == "" && !broken("principal_claim") {

@@ -167,7 +167,7 @@ func TestReadingAgainNeverLocksEverybodyOut(t *testing.T) {
 	t.Parallel()
 	f := func(more string, wantKeys bool) {
 		t.Helper()
-		w := &files{text: map[string]string{"/keys.yaml": "- {name: b, key: {value: " + key2 + "}}\n", "/jwks.json": "{}"}}
+		w := &files{text: map[string]string{"/keys.yaml": "- {name: b, key: {value: " + key2 + "}}\n", "/jwks.json": `{"keys":[{}]}`}}
 		c, problems := Parse("c.yaml", []byte(agents+"auth:\n  keys_file: /keys.yaml\n"+more), w.options(t))
 		if c == nil || len(problems) > 0 {
 			t.Fatal(problems)
