@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -798,6 +799,37 @@ func TestBatchCounts(t *testing.T) {
 	got = r.post("/v1/agent/batch/completions", "["+item+","+item+"]", bearer(goodKey))
 	if got.status != 429 || got.header.Get("Retry-After") == "" || !strings.Contains(gjson.Get(got.body, "detail").String(), "Retry after") {
 		t.Errorf("all of them: %d %v %s", got.status, got.header, got.body)
+	}
+}
+
+// TestBatchWaitsForPlaces runs the items of a batch one after the other where one may
+// run, charges each for what it cost, and gives all places back.
+func TestBatchWaitsForPlaces(t *testing.T) {
+	t.Parallel()
+	var running, most atomic.Int64
+	back := stage(t, func(v *visit) {
+		if n := running.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // time for the others to come, if they may
+		running.Add(-1)
+		v.json(200, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":300,"completion_tokens":100,"total_tokens":400}}`)
+	})
+	r := start(t, authYAML(", limits: {concurrent: 1, tokens: 1000000/d}")+"limits: {queue: {length: 9, wait: 50s}}\n"+agentYAML("chat", back.addr))
+	item := `{"agent_config":{"agent_name":"it"},"task":"hello"}`
+	for range 2 {
+		got := r.post("/v1/agent/batch/completions", "["+item+","+item+","+item+"]", bearer(goodKey))
+		if n := strings.Count(got.body, `"success":true`); got.status != 200 || n < 3 {
+			t.Errorf("%d, %d done: %s", got.status, n, got.body)
+		}
+	}
+	r.waitLog(2)
+	if n := most.Load(); n != 1 {
+		t.Errorf("%d ran at the same time", n)
+	}
+	left, _ := strconv.Atoi(r.ask("GET", "/v1/rate/limits", "", bearer(goodKey)).header.Get("X-Ratelimit-Remaining-Tokens"))
+	if got := 1_000_000 - left; got < 2300 || got > 2400 {
+		t.Errorf("charged %d, want 2400", got)
 	}
 }
 

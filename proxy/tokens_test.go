@@ -107,6 +107,9 @@ agents:
 	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "sub": "somebody else"}))); got.status != 200 {
 		t.Errorf("another subject: %d", got.status)
 	}
+	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "sub": "late", "exp": time.Now().Add(-5 * time.Second).Unix()}))); got.status != 200 {
+		t.Errorf("within the leeway: %d", got.status)
+	}
 	if line := r.waitLog(1); line["key"] != "https://login.example.com|canary-user" {
 		t.Errorf("logged as %v", line["key"])
 	}
