@@ -307,6 +307,19 @@ func TestKeyFiles(t *testing.T) {
 	if a := ask(otherKey); a != 200 {
 		t.Errorf("broken list: %d", a)
 	}
+	// Something else in the place of the file, which could be a pipe that never ends.
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(list, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if now, told = r.rereadKeys(now, told); !strings.Contains(told, "is not a regular file") || ask(otherKey) != 200 {
+		t.Errorf("told %q", told)
+	}
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
 	// What was counted under the name stays.
 	write(list, "- {name: listed, hash: \""+hashOf(goodKey)+"\", limits: {requests: 2/h}}\n- {name: listed, hash: \""+hashOf(otherKey)+"\", limits: {requests: 2/h}}\n")
 	if now, told = r.rereadKeys(now, told); told != "" {

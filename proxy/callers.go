@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -146,6 +147,12 @@ func (s *Server) watchKeys(every time.Duration) {
 // rereadKeys takes over the keys as they stand in their files, if they are others
 // than now and good. It returns the keys in force and the problem that was told.
 func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string) {
+	for _, path := range s.conf.WatchedFiles() {
+		// A pipe in the place of a file would be waited for without an end.
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return s.keepKeys(now, path+" is not a regular file", told)
+		}
+	}
 	list, problems := s.conf.ReadKeys()
 	text := ""
 	if list == nil {
@@ -166,13 +173,18 @@ func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string
 		}
 	}
 	if text != "" {
-		if text != told {
-			s.log.Error("the keys cannot be read again; the last good ones stay", zap.String("problem", text))
-		}
-		return now, text
+		return s.keepKeys(now, text, told)
 	}
 	s.log.Info("keys read again", zap.Int("keys", len(list)))
 	return list, ""
+}
+
+// keepKeys tells of a problem, once, and leaves the keys as they are.
+func (s *Server) keepKeys(now []config.Key, problem, told string) ([]config.Key, string) {
+	if problem != told {
+		s.log.Error("the keys cannot be read again; the last good ones stay", zap.String("problem", problem))
+	}
+	return now, problem
 }
 
 func keys(list []config.Key) []auth.Key {

@@ -42,7 +42,7 @@ func newProvider(t *testing.T) *provider {
 // token signs claims on top of good ones; nil takes one away.
 func (p *provider) token(t *testing.T, claims map[string]any) string {
 	t.Helper()
-	all := map[string]any{"iss": "https://login.example.com", "aud": "dragoman", "sub": "canary-user", "exp": time.Now().Add(time.Hour).Unix()}
+	all := map[string]any{"iss": "https://login.example.com", "aud": "dragoman", "sub": "canary-user", "uid": "canary-user-7", "exp": time.Now().Add(time.Hour).Unix()}
 	for k, v := range claims {
 		if all[k] = v; v == nil {
 			delete(all, k)
@@ -85,7 +85,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	back := stage(t, func(v *visit) { v.json(200, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}`) })
-	r := start(t, authYAML("")+"  jwt: {issuer: \"https://login.example.com\", audience: [dragoman], jwks_file: "+file+", algorithms: [ES256], agents_claim: agents}\n"+`
+	r := start(t, authYAML("")+"  jwt: {issuer: \"https://login.example.com\", audience: [dragoman], jwks_file: "+file+", algorithms: [ES256], agents_claim: agents, principal_claim: uid}\n"+`
 limits: {default: {requests: 2/h}}
 agents:
   - {name: it, protocol: chat, url: "http://`+back.addr+`", model: m}
@@ -104,13 +104,13 @@ agents:
 	if got := ask(bearer(p.token(t, mine))); got.status != 429 {
 		t.Errorf("the third: %d", got.status)
 	}
-	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "sub": "somebody else"}))); got.status != 200 {
+	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "uid": "somebody else"}))); got.status != 200 {
 		t.Errorf("another subject: %d", got.status)
 	}
-	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "sub": "late", "exp": time.Now().Add(-5 * time.Second).Unix()}))); got.status != 200 {
+	if got := ask(bearer(p.token(t, map[string]any{"agents": "it", "uid": "late", "exp": time.Now().Add(-5 * time.Second).Unix()}))); got.status != 200 {
 		t.Errorf("within the leeway: %d", got.status)
 	}
-	if line := r.waitLog(1); line["key"] != "https://login.example.com|canary-user" {
+	if line := r.waitLog(1); line["key"] != "https://login.example.com|canary-user-7" {
 		t.Errorf("logged as %v", line["key"])
 	}
 	if got := ask(bearer(goodKey)); got.status != 200 {
@@ -126,7 +126,7 @@ agents:
 	for name, token := range map[string]string{
 		"another's signature": stranger.token(t, mine), "another issuer": p.token(t, map[string]any{"iss": "https://evil.example.com"}),
 		"another audience": p.token(t, map[string]any{"aud": "billing"}), "expired": p.token(t, map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}),
-		"without an end": p.token(t, map[string]any{"exp": nil}), "of nobody": p.token(t, map[string]any{"sub": nil}),
+		"without an end": p.token(t, map[string]any{"exp": nil}), "of nobody": p.token(t, map[string]any{"uid": nil}),
 		"unsigned": base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + strings.Split(p.token(t, mine), ".")[1] + ".",
 	} {
 		got := r.ask("GET", "/v1/models", "", bearer(token))
