@@ -29,7 +29,7 @@ type record struct {
 
 // write counts a request that has ended and writes its line.
 func (r *record) write(c *call) {
-	if path := r.path; path == "/livez" || path == "/readyz" {
+	if isProbe(r.path) {
 		return // a probe a second says nothing
 	}
 	outcome := c.outcome()

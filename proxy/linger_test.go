@@ -2,9 +2,49 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
+
+// TestNobodyIsToldToGoOnInVain refuses clients that wait for 100 Continue by their
+// head, at once and without it, and lets the others go on.
+func TestNobodyIsToldToGoOnInVain(t *testing.T) {
+	t.Parallel()
+	r := start(t, authYAML("")+"server: {max_body: 1MiB}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	head := func(headers string, length int) *client {
+		c := r.dial()
+		fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n%sContent-Length: %d\r\n\r\n", headers, length)
+		return c
+	}
+	for _, f := range []struct {
+		name, headers string
+		length        int
+		status        int
+	}{
+		{"a stranger", "", 100, 401}, {"too much", bearer(goodKey), 2 << 20, 413}, {"compressed", bearer(goodKey) + "Content-Encoding: gzip\r\n", 100, 415},
+	} {
+		got := head(f.headers, f.length).reply()
+		if got.status != f.status || !strings.Contains(got.body, `"error":{"message":"`) || got.header.Get("X-Request-Id") == "" {
+			t.Errorf("%s: %d %v %s", f.name, got.status, got.header, got.body)
+		}
+		if f.status == 401 && got.header.Get("Www-Authenticate") == "" {
+			t.Errorf("%s: %v", f.name, got.header)
+		}
+	}
+	if line := r.waitLog(3); line["status"] != int64(415) || r.logs.FilterMessage("request").Len() != 3 {
+		t.Errorf("logged %v", line)
+	}
+	c := head(bearer(goodKey), len(chatHello))
+	if got := c.response(); got.StatusCode != 100 {
+		t.Fatalf("%d", got.StatusCode)
+	}
+	_, _ = io.WriteString(c, chatHello)
+	if got := c.reply(); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	r.waitLog(4)
+}
 
 // TestRefusedBodyDoesNotHideTheAnswer refuses large requests by their head: the
 // client, which is still sending, gets the answer and no reset.

@@ -97,9 +97,41 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// serve is the pipeline. What it returns is answered in the face's own words.
-func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
-	// Face, by path.
+// expect is asked by fasthttp about a client that waits to be told to go on with
+// its body (Expect: 100-continue). One that its head is enough to refuse is refused
+// in place of being told so; all others come to handle.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) (status int) {
+	c := &call{s: s, start: time.Now(), face: defaultFace}
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+			c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."})
+			status = fasthttp.StatusInternalServerError
+		}
+		if status == fasthttp.StatusContinue {
+			return
+		}
+		ctx.Response.Header.SetConnectionClose()
+		linger(ctx.Conn(), true)
+		c.finished()
+		if o := openingOf(ctx.Conn()); o != nil {
+			o.forget()
+		}
+	}()
+	_, _, e := c.head(ctx)
+	if e == nil && ctx.Request.Header.ContentLength() > int(s.conf.Server.MaxBody) {
+		e = c.tooLarge(ctx)
+	}
+	if e == nil {
+		return fasthttp.StatusContinue
+	}
+	c.refuse(ctx, e)
+	return e.Status
+}
+
+// head does what the head of a request decides alone: the face by its path, the
+// guard, who is calling, and whether there is such a route.
+func (c *call) head(ctx *fasthttp.RequestCtx) (path, query string, e *translate.Error) {
 	c.identify(ctx)
 	method, path, query := c.target(ctx)
 	c.match = c.s.router.find(method, path)
@@ -107,19 +139,30 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if c.match.route != nil {
 		c.log.face = c.face.Name
 	}
-	if e := c.guard(ctx); e != nil {
-		return e
+	if e := c.guard(ctx); e != nil || isProbe(path) {
+		return path, query, e
 	}
-	if path == "/livez" || path == "/readyz" {
-		return c.health(ctx, path)
-	}
-
-	// Caller, by the head.
 	if e := c.authenticate(ctx); e != nil {
-		return e
+		return path, query, e
 	}
 	if c.match.route == nil {
-		return c.noRoute(ctx, method, path)
+		return path, query, c.noRoute(ctx, method, path)
+	}
+	return path, query, nil
+}
+
+// isProbe reports whether a path is one that everybody may ask.
+func isProbe(path string) bool { return path == "/livez" || path == "/readyz" }
+
+// serve is the pipeline. What it returns is answered in the face's own words.
+func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
+	// Face, guard, caller.
+	path, query, e := c.head(ctx)
+	if e != nil {
+		return e
+	}
+	if isProbe(path) {
+		return c.health(ctx, path)
 	}
 	switch c.match.route.Op {
 	case translate.OpGenerate, translate.OpBatch:

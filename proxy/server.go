@@ -98,9 +98,10 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	}
 	s.watcher = w
 	s.http = &fasthttp.Server{
-		Handler:      s.handle,
-		ErrorHandler: s.protocolError,
-		Logger:       serverLog{log},
+		Handler:       s.handle,
+		ErrorHandler:  s.protocolError,
+		ExpectHandler: s.expect,
+		Logger:        serverLog{log},
 		// The error log must not hold headers, and with them credentials.
 		SecureErrorLogMessage: true,
 		// The handler runs behind the head and reads the body itself, with its
