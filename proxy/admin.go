@@ -14,16 +14,17 @@ import (
 // Listen opens the listeners that the configuration names: it returns the clients',
 // for Serve, and answers operators on the other one until Shutdown.
 func (s *Server) Listen() (net.Listener, error) {
-	network, address := s.conf.Server.Network()
-	ln, err := Listen(network, address, s.conf.Server.SocketMode)
+	conf := s.snapshot().conf
+	network, address := conf.Server.Network()
+	ln, err := Listen(network, address, conf.Server.SocketMode)
 	if err != nil {
 		return nil, fmt.Errorf("server.listen: %w", err)
 	}
-	if s.conf.Admin.Listen == "" {
+	if conf.Admin.Listen == "" {
 		return ln, nil
 	}
-	network, address = s.conf.Admin.Network()
-	admin, err := Listen(network, address, s.conf.Server.SocketMode)
+	network, address = conf.Admin.Network()
+	admin, err := Listen(network, address, conf.Server.SocketMode)
 	if err != nil {
 		_ = ln.Close()
 		return nil, fmt.Errorf("admin.listen: %w; another proxy on this host may have it: give each an address of its own, or \"\" for none", err)

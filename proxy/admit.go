@@ -35,7 +35,7 @@ func (c *call) authenticate(ctx *fasthttp.RequestCtx) *translate.Error {
 			Message: "Tokens cannot be verified now: the issuer's keys are not known yet."}
 	}
 	ctx.Response.Header.Set("WWW-Authenticate", challenge)
-	return &translate.Error{Kind: translate.KindUnauthenticated, Status: 401, Code: "invalid_api_key", Cause: errors.New(auth.Reason(err)), Message: c.s.welcome}
+	return &translate.Error{Kind: translate.KindUnauthenticated, Status: 401, Code: "invalid_api_key", Cause: errors.New(auth.Reason(err)), Message: c.snap.welcome}
 }
 
 // headerOf is the value of a header, nil if it is absent: one that is there and
@@ -65,8 +65,8 @@ func (c *call) may(a *agent) bool { return c.who.May(a.conf.Name) }
 // lookup finds the agent that a word means to this caller, nil if there is none:
 // an agent out of the caller's scope does not exist.
 func (c *call) lookup(word string) *agent {
-	if f := c.s.conf.LookupWhere(word, func(a *config.Agent) bool { return c.who.May(a.Name) }); f != nil {
-		return c.s.agents[f]
+	if f := c.snap.conf.LookupWhere(word, func(a *config.Agent) bool { return c.who.May(a.Name) }); f != nil {
+		return c.snap.agents[f]
 	}
 	return nil
 }
@@ -74,10 +74,10 @@ func (c *call) lookup(word string) *agent {
 // fallback is the agent of a request that names none: the one of the Host header,
 // else the default.
 func (c *call) fallback(host []byte) *agent {
-	if a := c.s.byHost(string(host)); a != nil && c.may(a) {
+	if a := c.snap.byHost(string(host)); a != nil && c.may(a) {
 		return a
 	}
-	if a := c.s.agents[c.s.conf.Default()]; a != nil && c.may(a) {
+	if a := c.snap.agents[c.snap.conf.Default()]; a != nil && c.may(a) {
 		return a
 	}
 	return nil
@@ -86,8 +86,8 @@ func (c *call) fallback(host []byte) *agent {
 // names lists the agents that the caller may know of, for people.
 func (c *call) names() string {
 	list := ""
-	for i := range c.s.conf.Agents {
-		a := &c.s.conf.Agents[i]
+	for i := range c.snap.conf.Agents {
+		a := &c.snap.conf.Agents[i]
 		if !c.who.May(a.Name) {
 			continue
 		}

@@ -89,7 +89,7 @@ func TestEveryRouteAsksWhoIsCalling(t *testing.T) {
 					t.Errorf("%s: %s", p, want)
 				}
 				if own := string(face.AppendError(nil, &translate.Error{Kind: translate.KindUnauthenticated, Status: 401, Code: "invalid_api_key",
-					Message: r.welcome})); own != want {
+					Message: r.snapshot().welcome})); own != want {
 					t.Errorf("%s: %s, not in the face's words: %s", p, want, own)
 				}
 			}
@@ -281,7 +281,7 @@ func TestKeyFiles(t *testing.T) {
 	if a, b, c := ask(goodKey), ask(otherKey), ask(unknownKey); a != 200 || b != 200 || c != 401 {
 		t.Fatalf("%d %d %d", a, b, c)
 	}
-	now, told := r.conf.Auth.Keys, ""
+	now, told := r.snapshot().conf.Auth.Keys, ""
 	if now, told = r.rereadKeys(now, told); told != "" || r.logs.FilterMessage("keys read again").Len() != 0 {
 		t.Fatalf("nothing changed: %q", told)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/internal/config"
 	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
@@ -19,15 +20,13 @@ type agent struct {
 	conf     *config.Agent
 	protocol *translate.Protocol
 	tr       translate.Agent
-	origin   *origin
-	dial     func(context.Context) (net.Conn, error) // for readiness
+	backends []*backend // at least one, in the order of the configuration
+	set      *balance.Set
 	info     translate.AgentInfo
-	// head is the part of a request's head that never changes.
+	// head is the part of a request's head that never changes, but for the Host.
 	head []byte
-	// paths are tried in turn while the backend answers 404 or 405; served is
-	// the index of the one that it last served.
-	paths  []string
-	served atomic.Int32
+	// paths are tried in turn while a backend answers 404 or 405.
+	paths []string
 	// forward says of client headers, by their names in lower case, whether they
 	// go on; of those it does not name, the ones with a prefix do.
 	forward  map[string]bool
@@ -36,6 +35,16 @@ type agent struct {
 	secret   secret // the proxy's credential for it
 	strict   bool
 	scope    *ratelimit.Scope // nil: no limits
+}
+
+// backend is one of an agent's urls.
+type backend struct {
+	target config.Target
+	name   string // as metrics and the log call it: the configured host, or unix:/path, or demo:protocol
+	origin *origin
+	dial   func(context.Context) (net.Conn, error) // for probes
+	host   string                                  // of the Host header
+	served atomic.Int32                            // the index of the path that it last served
 }
 
 // DemoDialer reaches an embedded agent by its protocol.
@@ -66,28 +75,44 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 	default:
 		a.paths = []string{p.BackendPath}
 	}
-	for i, path := range a.paths {
-		if i == 0 {
-			a.paths = append([]string(nil), a.paths...)
+	for _, target := range c.URLs {
+		b, err := newReplica(c, target, demo)
+		if err != nil {
+			return nil, err
 		}
-		a.paths[i] = c.URL.BasePath + path
+		a.backends = append(a.backends, b)
 	}
+	members := make([]*balance.Member, len(a.backends))
+	for i, b := range a.backends {
+		members[i] = balance.NewMember(b.name)
+	}
+	a.set = balance.New(balance.Options{}, members...)
+	a.head = a.appendFixedHead(nil)
+	a.chooseHeaders()
+	return a, nil
+}
+
+// newReplica prepares one url of an agent; nothing is dialled yet.
+func newReplica(c *config.Agent, target config.Target, demo DemoDialer) (*backend, error) {
+	b := &backend{target: target, name: target.Host}
 	oc := originConfig{
-		Scheme: c.URL.Scheme, Addr: c.URL.Host, Host: c.URL.Host,
+		Scheme: target.Scheme, Addr: target.Host, Host: target.Host,
 		ConnectTimeout: c.Timeouts.Connect, KeepAlive: c.KeepAlive, AllowLinkLocal: c.AllowLinkLocal,
 	}
-	switch c.URL.Scheme {
+	switch target.Scheme {
 	case "unix":
-		oc.Addr, oc.Host = c.URL.Path, "localhost"
+		b.name = target.String()
+		oc.Addr, oc.Host = target.Path, "localhost"
 	case "demo":
 		if demo == nil {
 			return nil, fmt.Errorf("agent %s: no embedded agents in this process", c.Name)
 		}
-		name := c.URL.Demo
+		b.name = target.String()
+		name := target.Demo
 		oc.Scheme, oc.Host = "http", "demo"
 		oc.Dial = func(ctx context.Context) (net.Conn, error) { return demo(ctx, name) }
 	case "https":
-		host, _, err := net.SplitHostPort(c.URL.Host)
+		host, _, err := net.SplitHostPort(target.Host)
 		if err != nil {
 			return nil, fmt.Errorf("agent %s: %w", c.Name, err)
 		}
@@ -100,20 +125,17 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 	if oc.KeepAlive == 0 {
 		oc.KeepAlive = -1 // 0s keeps none
 	}
-	a.origin, a.dial = newOrigin(oc), oc.dialer()
-	a.head = a.appendFixedHead(nil, oc.Host)
-	a.chooseHeaders()
-	return a, nil
+	b.origin, b.dial, b.host = newOrigin(oc), oc.dialer(), oc.Host
+	return b, nil
 }
 
-func (a *agent) appendFixedHead(dst []byte, host string) []byte {
+func (a *agent) appendFixedHead(dst []byte) []byte {
 	line := func(name, value string) {
 		dst = append(dst, name...)
 		dst = append(dst, ": "...)
 		dst = append(dst, value...)
 		dst = append(dst, "\r\n"...)
 	}
-	line("Host", host)
 	line("Content-Type", "application/json")
 	// A compressed stream cannot be passed on event by event.
 	line("Accept-Encoding", "identity")
@@ -141,9 +163,9 @@ func (a *agent) addressable(r *translate.Request) bool {
 	return true
 }
 
-// path is the request target for the nth of the agent's paths.
-func (a *agent) path(n int, r *translate.Request) string {
-	p := a.paths[n]
+// path is the request target for the nth of the agent's paths at one of its backends.
+func (a *agent) path(b *backend, n int, r *translate.Request) string {
+	p := b.target.BasePath + a.paths[n]
 	if strings.Contains(p, "{id}") {
 		p = strings.ReplaceAll(p, "{id}", url.PathEscape(a.tr.BackendModel(r)))
 	}
@@ -209,8 +231,8 @@ func (a *agent) forwards(name string) bool {
 	return false
 }
 
-// local reports whether the agent lives beside the proxy, so that its state is
+// local reports whether a backend lives beside the proxy, so that its state is
 // the proxy's own. The embedded ones need no asking.
-func (a *agent) local() bool {
-	return a.conf.URL.Scheme != "demo" && a.conf.URL.Loopback()
+func (b *backend) local() bool {
+	return b.target.Scheme != "demo" && b.target.Loopback()
 }

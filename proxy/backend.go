@@ -33,12 +33,14 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 	c.mask.secret = a.secret
 	head := takeBuffer()
 	defer head.drop()
-	first := int(a.served.Load())
+	b := a.backends[0]
+	c.at = b
+	first := int(b.served.Load())
 	for i := range a.paths {
 		n := (first + i) % len(a.paths)
-		head.b = c.appendHead(head.b[:0], client, a.path(n, c.req), len(body))
+		head.b = c.appendHead(head.b[:0], client, b.host, a.path(b, n, c.req), len(body))
 		c.sent = true
-		x, err := a.origin.roundTrip(&c.cancel, head.b, body, d)
+		x, err := b.origin.roundTrip(&c.cancel, head.b, body, d)
 		if err != nil {
 			e := callError(err)
 			c.lost = mayHaveRun(err)
@@ -54,7 +56,7 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 		c.passed = a.appendPassed(nil, x, a.conf.Credential.Forward && (status == 401 || status == 403))
 		if status/100 == 2 {
 			if n != first {
-				a.served.Store(int32(n)) // #nosec G115 -- a handful of paths
+				b.served.Store(int32(n)) // #nosec G115 -- a handful of paths
 			}
 			return nil
 		}
@@ -66,10 +68,12 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 // appendHead writes the head of a request to the agent: what is fixed, who the
 // client is where a trusted proxy tells, and of the client's headers those on the
 // list. The client's credential is on it only for an agent that is to have it.
-func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, path string, length int) []byte {
+func (c *call) appendHead(dst []byte, client *fasthttp.RequestHeader, host, path string, length int) []byte {
 	dst = append(dst, "POST "...)
 	dst = append(dst, path...)
-	dst = append(dst, " HTTP/1.1\r\n"...)
+	dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	dst = append(dst, host...)
+	dst = append(dst, "\r\n"...)
 	dst = append(dst, c.agent.head...)
 	if c.asks {
 		dst = append(dst, "Accept: text/event-stream\r\n"...)

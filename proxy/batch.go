@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/translate"
 )
@@ -100,7 +98,7 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 // item makes the call of an item.
 func (c *call) item() *batchItem {
 	return &batchItem{
-		call: &call{s: c.s, start: c.start, id: c.id, seed: newID(""), match: c.match, face: c.face, who: c.who, hops: c.hops,
+		call: &call{s: c.s, snap: c.snap, start: c.start, id: c.id, seed: newID(""), match: c.match, face: c.face, who: c.who, hops: c.hops,
 			log: record{face: c.face.Name, key: c.log.key}},
 		asked: takeBuffer(), answer: takeBuffer(),
 	}
@@ -153,8 +151,7 @@ func (it *batchItem) run(client *fasthttp.RequestHeader) *translate.Error {
 func (it *batchItem) try(step func() *translate.Error) {
 	defer func() {
 		if p := recover(); p != nil {
-			it.s.log.Error("panic", zap.String("request_id", it.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
-			it.err = &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."}
+			it.err = it.panicked(p)
 		}
 	}()
 	it.err = step()

@@ -396,7 +396,7 @@ func TestBatchSurvivesAPanicInAnItem(t *testing.T) {
 	back := stage(t, sayTask)
 	r := start(t, agentYAML("chat", back.addr)+"  - {name: late, aliases: [early], protocol: chat, url: \"http://"+back.addr+"\"}\n")
 	chat := translate.Lookup("chat")
-	r.agents[&r.conf.Agents[1]].protocol = &translate.Protocol{Name: "chat", Backend: explosive{chat.Backend}}
+	r.snapshot().agents[&r.snapshot().conf.Agents[1]].protocol = &translate.Protocol{Name: "chat", Backend: explosive{chat.Backend}}
 	got := r.post(batchPath, batchOf("early: a", "it: b", "late: c"), "")
 	doc := gjson.Parse(got.body)
 	for i, want := range []string{"false The proxy failed.", "true b", "false The proxy failed."} {

@@ -37,7 +37,7 @@ type callers struct {
 const keyFileAge = 2 * time.Second
 
 func (s *Server) newCallers() (err error) {
-	conf := s.conf
+	conf := s.snapshot().conf
 	s.stop = make(chan struct{})
 	defer func() {
 		if err != nil {
@@ -133,7 +133,7 @@ func (s *Server) callerScope(p *auth.Principal) *ratelimit.Scope {
 func (s *Server) watchKeys(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	now, told := s.conf.Auth.Keys, ""
+	now, told := s.snapshot().conf.Auth.Keys, ""
 	for {
 		select {
 		case <-s.stop:
@@ -147,13 +147,13 @@ func (s *Server) watchKeys(every time.Duration) {
 // rereadKeys takes over the keys as they stand in their files, if they are others
 // than now and good. It returns the keys in force and the problem that was told.
 func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string) {
-	for _, path := range s.conf.WatchedFiles() {
+	for _, path := range s.snapshot().conf.WatchedFiles() {
 		// A pipe in the place of a file would be waited for without an end.
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 			return s.keepKeys(now, path+" is not a regular file", told)
 		}
 	}
-	list, problems := s.conf.ReadKeys()
+	list, problems := s.snapshot().conf.ReadKeys()
 	text := ""
 	if list == nil {
 		for _, p := range problems {
@@ -225,5 +225,5 @@ func (s *Server) limiterChanged(state ratelimit.State, err error) {
 		s.log.Info("redis is back; limits are shared again")
 		return
 	}
-	s.log.Error("redis cannot be had; limits are not shared", zap.String("on_error", s.conf.Limits.OnError), zap.Error(err))
+	s.log.Error("redis cannot be had; limits are not shared", zap.String("on_error", s.snapshot().conf.Limits.OnError), zap.Error(err))
 }

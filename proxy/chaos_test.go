@@ -531,7 +531,7 @@ func TestUnreadableFrameEndsTheStream(t *testing.T) {
 						t.Errorf("%s: afterwards %d", f.name, got.status)
 					}
 				}
-				if n := r.agents[&r.conf.Agents[0]].origin.idleConns(); n != 0 {
+				if n := r.first().backends[0].origin.idleConns(); n != 0 {
 					t.Errorf("%d connections with unread bytes were kept", n)
 				}
 			})
@@ -578,7 +578,7 @@ func TestBackendGoesOnAfterItsEnd(t *testing.T) {
 					}
 				}
 			}
-			if n := r.agents[&r.conf.Agents[0]].origin.idleConns(); n != 0 {
+			if n := r.first().backends[0].origin.idleConns(); n != 0 {
 				t.Errorf("%d connections with unread bytes were kept", n)
 			}
 		})
@@ -885,7 +885,7 @@ func TestPanicInStream(t *testing.T) {
 	t.Parallel()
 	r := start(t, agentYAML("chat", "127.0.0.1:1"))
 	ours, theirs := net.Pipe()
-	c := &call{s: r.Server, start: time.Now(), id: "boom", agent: r.agents[&r.conf.Agents[0]], req: &translate.Request{}}
+	c := &call{s: r.Server, start: time.Now(), id: "boom", agent: r.snapshot().agents[&r.snapshot().conf.Agents[0]], req: &translate.Request{}}
 	if !r.begin(c) {
 		t.Fatal("refused")
 	}

@@ -26,14 +26,14 @@ func (c *call) guard(ctx *fasthttp.RequestCtx) *translate.Error {
 	h := &ctx.Request.Header
 	hd := head{
 		method: h.Method(), target: h.RequestURI(), http10: !h.IsHTTP11(), odd: h.Protocol(),
-		raw: h.RawHeaders(), trusts: len(c.s.conf.Server.TrustedProxies) > 0,
+		raw: h.RawHeaders(), trusts: len(c.snap.conf.Server.TrustedProxies) > 0,
 	}
 	if r := c.match.route; r != nil {
 		hd.json = r.Op == translate.OpGenerate || r.Op == translate.OpBatch
 	}
 	f := hd.check()
 	if f == nil {
-		c.hops = c.s.hops(ctx)
+		c.hops = c.snap.hops(ctx)
 		return nil
 	}
 	if f.closes {

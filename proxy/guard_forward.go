@@ -133,7 +133,7 @@ func (c *credentials) repeated(value []byte) bool {
 // trusted proxy. Each is set once: the chain that the peer passed on, and the
 // peer; the scheme and host that it tells, or else ours. What does not look like
 // what it should be is left out.
-func (s *Server) hops(ctx *fasthttp.RequestCtx) []byte {
+func (s *snapshot) hops(ctx *fasthttp.RequestCtx) []byte {
 	trusted := s.conf.Server.TrustedProxies
 	if len(trusted) == 0 {
 		return nil

@@ -132,6 +132,12 @@ func agentYAML(protocol, addr string, more ...string) string {
 	return s
 }
 
+// first is the first agent of the configuration.
+func (r *running) first() *agent {
+	snap := r.snapshot()
+	return snap.agents[&snap.conf.Agents[0]]
+}
+
 // waitLog waits for n access-log lines and returns the last one's fields.
 func (r *running) waitLog(n int) map[string]any {
 	r.t.Helper()

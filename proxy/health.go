@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -59,17 +60,28 @@ func (s *Server) ready() (bool, []string) {
 	return r.good, r.reasons
 }
 
-// look tries every agent that lives beside the proxy.
+// look tries every backend that lives beside the proxy.
 func (s *Server) look() (good bool, reasons []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), readinessAge)
 	defer cancel()
+	snap := s.snapshot()
+	type probe struct {
+		agent string
+		b     *backend
+		err   error
+	}
+	var probes []*probe
 	var wait sync.WaitGroup
-	errs := make([]error, len(s.conf.Agents))
-	for i := range s.conf.Agents {
-		if a := s.agents[&s.conf.Agents[i]]; a.local() {
+	for i := range snap.conf.Agents {
+		for _, b := range snap.agents[&snap.conf.Agents[i]].backends {
+			p := &probe{agent: snap.conf.Agents[i].Name, b: b}
+			probes = append(probes, p)
+			if !b.local() {
+				continue
+			}
 			wait.Go(func() {
-				conn, err := a.dial(ctx)
-				if errs[i] = err; err == nil {
+				var conn net.Conn
+				if conn, p.err = b.dial(ctx); p.err == nil {
 					_ = conn.Close()
 				}
 			})
@@ -77,20 +89,19 @@ func (s *Server) look() (good bool, reasons []string) {
 	}
 	wait.Wait()
 	local := 0
-	for i := range s.conf.Agents {
-		a := s.agents[&s.conf.Agents[i]]
+	for _, p := range probes {
 		switch {
-		case a.conf.URL.Scheme == "demo":
-			reasons = append(reasons, fmt.Sprintf("agent %s is part of this process", a.conf.Name))
-		case !a.local():
-			reasons = append(reasons, fmt.Sprintf("agent %s does not live here and does not count", a.conf.Name))
-		case errs[i] != nil:
+		case p.b.target.Scheme == "demo":
+			reasons = append(reasons, fmt.Sprintf("agent %s is part of this process", p.agent))
+		case !p.b.local():
+			reasons = append(reasons, fmt.Sprintf("agent %s does not live here and does not count", p.agent))
+		case p.err != nil:
 			local++
-			reasons = append(reasons, fmt.Sprintf("agent %s takes no connections: %v", a.conf.Name, errs[i]))
+			reasons = append(reasons, fmt.Sprintf("agent %s takes no connections: %v", p.agent, p.err))
 		default:
 			local++
 			good = true
-			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", a.conf.Name))
+			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", p.agent))
 		}
 	}
 	if s.tokens != nil && s.tokens.Ready() != nil {

@@ -45,8 +45,10 @@ func (r *running) held() held {
 	r.ln.mu.Lock()
 	h.clients = len(r.ln.conns)
 	r.ln.mu.Unlock()
-	for _, a := range r.agents {
-		h.idle += a.origin.idleConns()
+	for _, a := range r.snapshot().agents {
+		for _, b := range a.backends {
+			h.idle += b.origin.idleConns()
+		}
 	}
 	return h
 }
@@ -186,7 +188,7 @@ func abandonRequests(t *testing.T, wire string) {
 func TestDepartureWhileDialling(t *testing.T) {
 	t.Parallel()
 	r := start(t, agentYAML("chat", "127.0.0.1:1"))
-	o := r.agents[&r.conf.Agents[0]].origin
+	o := r.first().backends[0].origin
 	dialling := make(chan struct{})
 	o.dial = stuckDialer(dialling)
 	for _, body := range []string{chatHello, chatHelloStream} {

@@ -25,6 +25,7 @@ import (
 // goroutine. Nothing of it points into the RequestCtx.
 type call struct {
 	s       *Server
+	snap    *snapshot // the configuration that it began with
 	start   time.Time
 	id      string // request id
 	seed    string
@@ -39,6 +40,7 @@ type call struct {
 	losses  translate.Ledger // of the answer
 	cancel  cancel
 	ticket  *watchTicket // of the client's connection, nil if it has none
+	at      *backend     // the one that was asked last, nil before
 	x       *exchange
 	total   time.Time
 	begun   bool // noted by Server.begin
@@ -68,12 +70,11 @@ var defaultFace = translate.Protocols()[0]
 // handle serves one request, from the head that fasthttp has read to the answer
 // in ctx, or to the stream that takes the connection over.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	c := &call{s: s, start: time.Now(), face: defaultFace}
+	c := s.newCall()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
-			if !c.taken {
-				c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.sent, Message: "The proxy failed."})
+			if e := c.panicked(p); !c.taken {
+				c.refuse(ctx, e)
 				ctx.Response.Header.SetConnectionClose()
 			}
 		}
@@ -82,7 +83,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			if s.draining.Load() {
 				ctx.Response.Header.SetConnectionClose()
 			}
-			if limit := s.conf.Server.Timeouts.Write; limit > 0 {
+			if limit := c.snap.conf.Server.Timeouts.Write; limit > 0 {
 				_ = ctx.SetWriteDeadline(time.Now().Add(limit))
 			}
 			c.release()
@@ -101,11 +102,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // its body (Expect: 100-continue). One that its head is enough to refuse is refused
 // in place of being told so; all others come to handle.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) (status int) {
-	c := &call{s: s, start: time.Now(), face: defaultFace}
+	c := s.newCall()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
-			c.refuse(ctx, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."})
+			c.refuse(ctx, c.panicked(p))
 			status = fasthttp.StatusInternalServerError
 		}
 		if status == fasthttp.StatusContinue {
@@ -119,7 +119,7 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) (status int) {
 		}
 	}()
 	_, _, e := c.head(ctx)
-	if e == nil && ctx.Request.Header.ContentLength() > int(s.conf.Server.MaxBody) {
+	if e == nil && ctx.Request.Header.ContentLength() > int(c.snap.conf.Server.MaxBody) {
 		e = c.tooLarge(ctx)
 	}
 	if e == nil {
@@ -127,6 +127,13 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) (status int) {
 	}
 	c.refuse(ctx, e)
 	return e.Status
+}
+
+// panicked logs a panic and is what the client is told of it. It is called by the
+// function that recovered, so that the stack shows where it happened.
+func (c *call) panicked(p any) *translate.Error {
+	c.s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+	return &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.sent, Message: "The proxy failed."}
 }
 
 // head does what the head of a request decides alone: the face by its path, the
@@ -333,7 +340,6 @@ func printable(s string) string {
 
 // describe answers the operations that need no backend.
 func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error {
-	s := c.s
 	var one *agent
 	word := c.match.id
 	if c.match.named {
@@ -353,8 +359,8 @@ func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error
 	if one != nil {
 		infos = append(infos, one.info)
 	} else {
-		for i := range s.conf.Agents {
-			if a := s.agents[&s.conf.Agents[i]]; c.may(a) {
+		for i := range c.snap.conf.Agents {
+			if a := c.snap.agents[&c.snap.conf.Agents[i]]; c.may(a) {
 				infos = append(infos, a.info)
 			}
 		}
@@ -377,14 +383,14 @@ func (c *call) describe(ctx *fasthttp.RequestCtx, query string) *translate.Error
 // readBody reads the request's body under its own limit and deadline, and
 // refuses what is not one JSON value of bounded depth.
 func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
-	limit := int(c.s.conf.Server.MaxBody)
+	limit := int(c.snap.conf.Server.MaxBody)
 	length := ctx.Request.Header.ContentLength()
 	if length > limit {
 		return c.tooLarge(ctx)
 	}
 	c.body = takeBuffer()
 	if r := ctx.RequestBodyStream(); r != nil {
-		_ = ctx.SetReadDeadline(time.Now().Add(c.s.conf.Server.Timeouts.Body))
+		_ = ctx.SetReadDeadline(time.Now().Add(c.snap.conf.Server.Timeouts.Body))
 		var err error
 		c.body.b, err = readAllLimited(c.body.b, r, length, limit)
 		switch {
@@ -413,7 +419,7 @@ func (c *call) readBody(ctx *fasthttp.RequestCtx) *translate.Error {
 func (c *call) tooLarge(ctx *fasthttp.RequestCtx) *translate.Error {
 	ctx.Response.Header.SetConnectionClose()
 	return &translate.Error{Kind: translate.KindTooLarge, Status: 413, Code: "request_too_large",
-		Message: "The request body exceeds " + c.s.conf.Server.MaxBody.String() + "."}
+		Message: "The request body exceeds " + c.snap.conf.Server.MaxBody.String() + "."}
 }
 
 func unreadableBody(err error) *translate.Error {

@@ -17,13 +17,12 @@ import (
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
-// Server is the proxy: one configuration, its agents, and the clients being
+// Server is the proxy: a configuration, its agents, and the clients being
 // served. Make it with New, run it with Serve, end it with Shutdown.
 type Server struct {
-	conf    *config.Config
+	current atomic.Pointer[snapshot]
 	log     *zap.Logger
 	access  *zap.Logger // nil: no access log
-	agents  map[*config.Agent]*agent
 	router  *router
 	http    *fasthttp.Server
 	watcher *watcher
@@ -42,7 +41,6 @@ type Server struct {
 
 	meters    *meters
 	readiness readiness
-	welcome   string // to strangers
 	callers
 }
 
@@ -50,11 +48,12 @@ type Server struct {
 // agents; it may be nil if the configuration names none.
 func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	s := &Server{
-		conf: c, log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime,
-		agents: map[*config.Agent]*agent{}, running: map[*call]struct{}{}, idle: make(chan struct{}),
+		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime,
+		running: map[*call]struct{}{}, idle: make(chan struct{}),
 	}
 	s.meters = newMeters(s)
-	s.welcome = welcome(c)
+	snap := &snapshot{conf: c, agents: map[*config.Agent]*agent{}, welcome: welcome(c)}
+	s.current.Store(snap)
 	if err := s.newCallers(); err != nil {
 		return nil, err
 	}
@@ -70,7 +69,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		}
 		a.info.Created = s.started
 		a.scope = s.limiter.Scope(ratelimit.Agent, c.Agents[i].Name, limits(c.Agents[i].Limits))
-		s.agents[&c.Agents[i]] = a
+		snap.agents[&c.Agents[i]] = a
 	}
 	s.meters.set.NewGauge("dragoman_connections", func() float64 {
 		s.mu.Lock()
@@ -128,9 +127,9 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 
 // Serve answers clients that connect to ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
-	l := newListener(ln, s.conf.Server.MaxConnections, s.conf.Server.Timeouts.Write, s.log)
+	l := newListener(ln, s.snapshot().conf.Server.MaxConnections, s.snapshot().conf.Server.Timeouts.Write, s.log)
 	l.onEvict = s.meters.set.GetOrCreateCounter("dragoman_connections_evicted_total").Inc
-	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, s.conf.Server.Timeouts.Header
+	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, s.snapshot().conf.Server.Timeouts.Header
 	s.mu.Lock()
 	down := s.draining.Load()
 	s.ln = l
@@ -179,7 +178,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		// deadline of its own.
 		select {
 		case <-s.idle:
-		case <-time.After(max(s.conf.Server.Timeouts.Write, hangUpTime)):
+		case <-time.After(max(s.snapshot().conf.Server.Timeouts.Write, hangUpTime)):
 		}
 	}
 	err := s.disconnect(ctx, ln)
@@ -270,7 +269,7 @@ func (s *Server) nextByte(conn net.Conn) []byte {
 			return nil
 		}
 	}
-	if d := s.conf.Server.Timeouts.Idle; d > 0 {
+	if d := s.snapshot().conf.Server.Timeouts.Idle; d > 0 {
 		_ = conn.SetReadDeadline(time.Now().Add(d))
 	}
 	first := make([]byte, 1)
@@ -279,8 +278,10 @@ func (s *Server) nextByte(conn net.Conn) []byte {
 }
 
 func (s *Server) closeAgents() {
-	for _, a := range s.agents {
-		a.origin.close()
+	for _, a := range s.snapshot().agents {
+		for _, b := range a.backends {
+			b.origin.close()
+		}
 	}
 }
 
@@ -324,7 +325,7 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 	var ne net.Error
 	switch {
 	case errors.As(err, &small):
-		e.Status, e.Code, e.Message = 431, "headers_too_large", "The request's head exceeds "+s.conf.Server.MaxHeader.String()+"."
+		e.Status, e.Code, e.Message = 431, "headers_too_large", "The request's head exceeds "+s.snapshot().conf.Server.MaxHeader.String()+"."
 	case errors.As(err, &ne) && ne.Timeout():
 		e.Status, e.Code, e.Message = 408, "request_timeout", "The request did not arrive in time."
 	}
@@ -366,25 +367,4 @@ func (l serverLog) Printf(format string, args ...any) {
 		return
 	}
 	l.log.Sugar().Warnf(format, args...)
-}
-
-// byHost finds an agent by the Host header: its name or an exact alias, alone or
-// as the first label. Patterns do not count: a Host is always there.
-func (s *Server) byHost(host string) *agent {
-	if i := strings.LastIndexByte(host, ':'); i > 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
-	label, _, _ := strings.Cut(host, ".")
-	for i := range s.conf.Agents {
-		c := &s.conf.Agents[i]
-		if strings.EqualFold(c.Name, host) || strings.EqualFold(c.Name, label) {
-			return s.agents[c]
-		}
-		for _, alias := range c.Aliases {
-			if !strings.Contains(alias, "*") && (strings.EqualFold(alias, host) || strings.EqualFold(alias, label)) {
-				return s.agents[c]
-			}
-		}
-	}
-	return nil
 }

@@ -6,11 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/translate"
 )
@@ -361,7 +359,7 @@ func (p *pump) write(w *chunkWriter, last bool, now time.Time) {
 }
 
 func (p *pump) send(b []byte, now time.Time) {
-	limit := p.c.s.conf.Server.Timeouts.Write
+	limit := p.c.snap.conf.Server.Timeouts.Write
 	if limit > 0 && p.writeLimit.Sub(now) < limit/2 {
 		p.writeLimit = now.Add(limit)
 		_ = p.conn.SetWriteDeadline(p.writeLimit)
@@ -453,9 +451,8 @@ func pipelined(hc net.Conn) []byte {
 func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.s.log.Error("panic", zap.String("request_id", c.id), zap.String("panic", fmt.Sprint(r)), zap.ByteString("stack", debug.Stack()))
 			reuse = false
-			c.log.status, c.log.err = 200, &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", Message: "The proxy failed."}
+			c.log.status, c.log.err = 200, c.panicked(r)
 		}
 		c.release()
 		if !reuse {

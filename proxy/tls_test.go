@@ -273,7 +273,7 @@ func startTLSWith(t *testing.T, authorities []byte) *running {
 		write(t, conf.ClientCAFile, authorities)
 	}
 	r := startOver(t, "tcp", demoYAML, func(s *Server) {
-		s.conf.Server.TLS = conf
+		s.snapshot().conf.Server.TLS = conf
 		certs, err := loadCertificates(conf, s.log)
 		if err != nil {
 			t.Fatal(err)

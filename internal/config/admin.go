@@ -12,6 +12,9 @@ type Admin struct {
 	// What it tells (names of agents, counts) is for operators, so open it only to a network of theirs. A second proxy on
 	// the same host needs an address of its own; port 0 lets the system choose one.
 	Listen string
+
+	// PProf serves profiles of the process under /debug/pprof/. Default: false. They show what the process works on.
+	PProf bool
 }
 
 // DefaultAdmin is the admin listener of an empty file.

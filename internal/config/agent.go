@@ -19,8 +19,26 @@ type Agent struct {
 	// Protocol is what the backend speaks. Required: chat, responses, cognipeer, ticos, swarms or cycls.
 	Protocol string
 
-	// URL is where the backend is. Required. See [Target].
-	URL Target
+	// URLs are where the backend is: one `url`, or several `urls` of replicas that all do the same. Required, in one form or
+	// the other. See [Target].
+	URLs []Target
+
+	// Balance says how requests are shared among several urls. See [Balance].
+	Balance Balance
+
+	// Health asks the backends now and then whether they work. Default: not. See [Health].
+	Health Health
+
+	// Retry says when a request that failed is tried again. See [Retry].
+	Retry Retry
+
+	// Fallback names agents that are asked, in this order, when this one cannot have begun with a request. They may speak
+	// another protocol. Default: none.
+	Fallback []string
+
+	// ReadAhead is how much of an answer is read ahead of a slow client, for protocol cycls, whose servers throw away what is
+	// not read in time. Default: 1MiB. A client that falls further behind is cut off, and told so.
+	ReadAhead Size
 
 	// Path is the path of the backend's endpoint, after the base path of URL. Default: empty, which means the
 	// protocol's own. Several paths are for Cycls only, and are probed in their order.
@@ -101,6 +119,67 @@ type Heartbeat struct {
 	// Stream is the silence in a stream after which the client is sent a comment that its protocol ignores; 0s sends
 	// none. Default: 15s. Keep it below the idle timeout of whatever stands in front.
 	Stream time.Duration
+
+	// BeforeFirstByte is the silence before an agent's first byte after which a client that asked for a stream is sent the
+	// head of it and a comment; then again as Stream says. Default: 0s, which sends none. It commits the answer to status
+	// 200: a failure is told in the stream from then on.
+	BeforeFirstByte time.Duration
+
+	// JSON is the silence after which a client that waits for a JSON answer is sent white space, which JSON allows in front.
+	// Default: 0s, which sends none. It commits the answer to status 200: a failure is told in the body from then on, in the
+	// form that errors have.
+	JSON time.Duration
+}
+
+// Balance says how requests are shared among the urls of an agent: each goes to the one with the fewest that run.
+type Balance struct {
+	// MaxConcurrent bounds the requests that one url serves at the same time; beyond it they wait as limits.queue says.
+	// Default: 0, no bound.
+	MaxConcurrent int
+
+	// Failures in a row (refused, reset, timed out, 502, 503, 504; never a 500, which is the agent's own) after which a url is
+	// left alone for a while. Default: 5; 0 is never. The last url that is left is never left alone, unless there is a fallback.
+	Failures int
+
+	// ErrorRate is the share of failures within ten seconds that does the same. Default: 0.5, of at least 20 requests; 0 is
+	// never.
+	ErrorRate float64
+
+	// Pause is how long a url is left alone the first time; then one request tries it, and the pause doubles each time that
+	// fails, up to ten times. Default: 10s.
+	Pause time.Duration
+
+	// SlowStart is the time that a url which is new or came back takes to get its full share. Default: 10s.
+	SlowStart time.Duration
+}
+
+// Health asks the backends of an agent now and then whether they work.
+type Health struct {
+	// Interval between two checks. Default: 0s, which checks nothing.
+	Interval time.Duration
+
+	// Path is asked with GET and works if it answers 200 to 399. Default: empty, which asks what the protocol has that costs
+	// nothing.
+	Path string
+
+	// Timeout of a check. Default: 2s.
+	Timeout time.Duration
+
+	// Ready has the agent count for readiness, wherever it lives. Default: false.
+	Ready bool
+}
+
+// Retry says when a request that failed is tried again, on another url or by a fallback agent.
+type Retry struct {
+	// Idempotent says that the agent may be asked twice: then failures after it may have begun are tried again too, as long as
+	// the client has seen nothing. Default: false, and a request is tried again only if no agent can have begun with it.
+	Idempotent bool
+
+	// Attempts is how many times more a request may be tried. Default: 1; 0 is never.
+	Attempts int
+
+	// Budget bounds the retries to a share of the requests. Default: 0.2.
+	Budget float64
 }
 
 // Defaults are filled in where the client was silent; they never override it.
@@ -126,5 +205,9 @@ func DefaultAgent() Agent {
 		},
 		KeepAlive: 4 * time.Second,
 		Heartbeat: Heartbeat{Stream: 15 * time.Second},
+		Balance:   Balance{Failures: 5, ErrorRate: 0.5, Pause: 10 * time.Second, SlowStart: 10 * time.Second},
+		Health:    Health{Timeout: 2 * time.Second},
+		Retry:     Retry{Attempts: 1, Budget: 0.2},
+		ReadAhead: MiB,
 	}
 }

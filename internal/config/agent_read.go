@@ -194,7 +194,7 @@ func (a *Agent) readURL(v value) {
 		v.problem("is a demo agent of another protocol: write demo: and the agent's own protocol")
 		return
 	}
-	a.URL = t
+	a.URLs = []Target{t}
 	// The habit of OpenAI's base urls.
 	if strings.HasSuffix(t.BasePath, "/v1") && len(a.Path) == 0 && slices.Contains([]string{"chat", "responses", "ticos", "swarms"}, a.Protocol) {
 		v.warn("ends in /v1, and so the backend is asked for /v1/v1/…: leave /v1 out here, or set path")
@@ -202,10 +202,10 @@ func (a *Agent) readURL(v value) {
 }
 
 func (a *Agent) checkTLS(v value, written map[string]value) {
-	if a.TLS == (TLS{}) || a.URL.Scheme == "" {
+	if a.TLS == (TLS{}) || len(a.URLs) == 0 {
 		return
 	}
-	if a.URL.Scheme != "https" {
+	if a.URLs[0].Scheme != "https" {
 		v.problem("is for https:// only, which the url is not: change the url, or leave tls out")
 		return
 	}
@@ -221,7 +221,7 @@ func (a *Agent) checkCredential(v, headers value) {
 			headers.problem("sets the header of the credential: leave one out")
 		}
 	}
-	if a.URL.Scheme == "http" && !a.URL.Loopback() {
+	if len(a.URLs) > 0 && a.URLs[0].Scheme == "http" && !a.URLs[0].Loopback() {
 		v.warn("goes over the network unencrypted: use an https:// url")
 	}
 }
@@ -361,7 +361,7 @@ func (l *agentList) checkNames() {
 func (l *agentList) warn() {
 	for i, a := range l.agents {
 		needs := slices.Contains([]string{"chat", "responses", "swarms"}, a.Protocol)
-		if needs && a.Model == "" && a.Name != "" && a.URL.Scheme != "" && a.URL.Scheme != "demo" && !slices.Contains(a.Aliases, "*") {
+		if needs && a.Model == "" && a.Name != "" && len(a.URLs) > 0 && a.URLs[0].Scheme != "demo" && !slices.Contains(a.Aliases, "*") {
 			l.models[i].warn("model is not set: a client that calls the agent by its name has the backend asked for a model of that name")
 		}
 	}

@@ -115,7 +115,7 @@ func TestEverySettingArrives(t *testing.T) {
 	want := &Config{
 		Server: Server{
 			Listen: "unix:/run/dragoman.sock", SocketMode: 0o600, MaxBody: GiB, MaxHeader: 64000, MaxConnections: 7,
-			Timeouts: ServerTimeouts{Header: time.Second, Body: 2 * time.Second, Idle: 3 * time.Second, Write: 4 * time.Second},
+			Timeouts: ServerTimeouts{Header: time.Second, Body: 2 * time.Second, Idle: 3 * time.Second, Write: 4 * time.Second, DrainDelay: 5 * time.Second},
 			TLS:      ServerTLS{CertFile: "/cert.pem", KeyFile: "/key.pem", ClientCAFile: "/ca.pem"},
 			TrustedProxies: []netip.Prefix{
 				netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("10.1.0.0/16"),
@@ -127,7 +127,8 @@ func TestEverySettingArrives(t *testing.T) {
 		Agents: []Agent{{
 			Name: "support", Aliases: []string{"gpt-4o", "support-*", "deutsch für alle"},
 			Description: "Answers questions about orders", Protocol: "cycls",
-			URL:  Target{Scheme: "https", Host: "agent.internal:443", BasePath: "/base"},
+			URLs:    []Target{{Scheme: "https", Host: "agent.internal:443", BasePath: "/base"}},
+			Balance: DefaultAgent().Balance, Health: DefaultAgent().Health, Retry: DefaultAgent().Retry, ReadAhead: MiB,
 			Path: []string{"/chat/cycls", "/chat"}, Model: "gpt-4o",
 			Credential:     Credential{Header: "Authorization", Value: NewSecret("Bearer " + testToken)},
 			Headers:        []Header{{"X-Team", "support"}, {"X-Number", "7"}},
@@ -139,7 +140,8 @@ func TestEverySettingArrives(t *testing.T) {
 			Defaults: Defaults{SystemPrompt: "Be brief.\nBe kind.", MaxTokens: 100, Temperature: &zero},
 			Options:  map[string]string{"history": "id", "probe": "true", "limit": "3"},
 		}, {
-			Name: "local", Protocol: "chat", URL: Target{Scheme: "unix", Path: "/run/agent.sock"},
+			Name: "local", Protocol: "chat", URLs: []Target{{Scheme: "unix", Path: "/run/agent.sock"}},
+			Balance: DefaultAgent().Balance, Health: DefaultAgent().Health, Retry: DefaultAgent().Retry, ReadAhead: MiB,
 			Path: []string{"/v1/chat/completions"}, Model: "m",
 			Credential: Credential{Header: "api-key", Value: NewSecret(testToken)},
 			Timeouts:   DefaultAgent().Timeouts, KeepAlive: 4 * time.Second, Heartbeat: Heartbeat{Stream: 15 * time.Second},

@@ -70,8 +70,8 @@ func FuzzParse(f *testing.F) {
 			if c.Lookup(a.Name) != a {
 				t.Errorf("agent %q is not found by its name", a.Name)
 			}
-			if again, problem := parseTarget(a.URL.String(), a.AllowLinkLocal, o.Protocols); problem != "" || again != a.URL {
-				t.Errorf("url %+v: parsed again it is %+v, %s", a.URL, again, problem)
+			if again, problem := parseTarget(a.URLs[0].String(), a.AllowLinkLocal, o.Protocols); problem != "" || again != a.URLs[0] {
+				t.Errorf("url %+v: parsed again it is %+v, %s", a.URLs[0], again, problem)
 			}
 			for _, h := range a.Headers {
 				if strings.ContainsAny(h.Name+h.Value, "\r\n\x00") {

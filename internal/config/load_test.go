@@ -96,7 +96,7 @@ func TestSidecarNeedsNoFile(t *testing.T) {
 	if c == nil || len(problems) > 0 {
 		t.Fatalf("problems: %v", problems)
 	}
-	if got, want := c.Agents[0].URL.String(), "http://127.0.0.1:8000"; got != want {
+	if got, want := c.Agents[0].URLs[0].String(), "http://127.0.0.1:8000"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if c.Server.Listen != "127.0.0.1:8080" || c.DefaultAgent != "support" || c.Lookup("anything") == nil {
@@ -106,7 +106,7 @@ func TestSidecarNeedsNoFile(t *testing.T) {
 	if c == nil || len(problems) > 0 {
 		t.Fatalf("problems: %v", problems)
 	}
-	if c.Server.Listen != "[::1]:0" || c.Agents[0].URL.Path != "/run/a+b.sock" || c.Agents[1].URL.Demo != "chat" || c.DefaultAgent != "" {
+	if c.Server.Listen != "[::1]:0" || c.Agents[0].URLs[0].Path != "/run/a+b.sock" || c.Agents[1].URLs[0].Demo != "chat" || c.DefaultAgent != "" {
 		t.Errorf("got %+v", c)
 	}
 }

@@ -77,6 +77,10 @@ type ServerTimeouts struct {
 	// pause, not the whole answer.
 	Write time.Duration
 
+	// DrainDelay is how long the proxy goes on as before after SIGTERM, but for being not ready and for closing each
+	// connection behind its answer: load balancers need that long to notice. Default: 5s. It is part of Drain.
+	DrainDelay time.Duration
+
 	// Drain is how long running requests may go on after the signal to stop; then they are cut, and told so. Default:
 	// 25s, which fits into the 30s that Kubernetes grants.
 	Drain time.Duration
@@ -96,6 +100,8 @@ func DefaultServer() Server {
 			Idle:   180 * time.Second,
 			Write:  30 * time.Second,
 			Drain:  25 * time.Second,
+
+			DrainDelay: 5 * time.Second,
 		},
 	}
 }

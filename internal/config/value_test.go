@@ -66,7 +66,7 @@ agents:
 `)
 	if c.Server.Listen != "127.0.0.1:9000" || c.Server.MaxConnections != 9000 || c.Server.MaxBody != MiB ||
 		c.Server.Timeouts.Body != 7*time.Second || c.Log.Access || !c.Translate.Strict || c.Default() == nil ||
-		c.Lookup("support-x") == nil || c.Agents[0].URL.Host != "127.0.0.1:9000" || c.Agents[0].Headers[0].Value != "9000" {
+		c.Lookup("support-x") == nil || c.Agents[0].URLs[0].Host != "127.0.0.1:9000" || c.Agents[0].Headers[0].Value != "9000" {
 		t.Errorf("got %+v", c)
 	}
 }
