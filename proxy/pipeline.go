@@ -561,8 +561,8 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 		h.Set("X-Should-Retry", "false")
 	}
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
-		h.Set("Retry-After-Ms", strconv.FormatInt(int64((e.RetryAfter+time.Millisecond-1)/time.Millisecond), 10))
+		h.Set("Retry-After", strconv.FormatInt(ratelimit.RetryAfter(e.RetryAfter), 10))
+		h.Set("Retry-After-Ms", strconv.FormatInt(ratelimit.RetryAfterMillis(e.RetryAfter), 10))
 	}
 	if len(c.log.dropped) > 0 { // a request that no agent could be asked lost nothing
 		h.Set("Dragoman-Dropped", headerText(c.req.Ledger.Header()))
