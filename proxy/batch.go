@@ -57,13 +57,17 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 
 	// Calls.
-	if e := c.begin(ctx.Conn(), func() {
-		c.cancel.Cancel(errClientGone)
+	gone := func(cause error) {
+		c.cancel.Cancel(cause)
 		for _, it := range items {
-			it.cancel.Cancel(errClientGone)
+			it.cancel.Cancel(cause)
 		}
-	}); e != nil {
+	}
+	if e := c.begin(ctx.Conn(), func() { gone(errClientGone) }); e != nil {
 		return e
+	}
+	if first := shortestBeat(items); first > 0 {
+		c.heart = c.newHeart(ctx.Conn(), first, first, gone)
 	}
 	var running sync.WaitGroup
 	for i, it := range items {
@@ -89,10 +93,24 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 		b.Results[i] = it.result()
 	}
 	out := takeBuffer()
-	defer out.drop()
 	out.b = face.AppendBatch(out.b, &b)
-	c.whole(ctx, out.b)
+	c.whole(ctx, out)
 	return nil
+}
+
+// shortestBeat is how long a batch's client may hear nothing: what the agent says that
+// says the least, 0 if none says anything.
+func shortestBeat(items []*batchItem) time.Duration {
+	var shortest time.Duration
+	for _, it := range items {
+		if it.err != nil {
+			continue
+		}
+		if d := it.agent.conf.Heartbeat.JSON; d > 0 && (shortest == 0 || d < shortest) {
+			shortest = d
+		}
+	}
+	return shortest
 }
 
 // item makes the call of an item.

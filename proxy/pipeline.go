@@ -42,6 +42,7 @@ type call struct {
 	ticket  *watchTicket // of the client's connection, nil if it has none
 	at      *backend     // the one that was asked last, nil before
 	x       *exchange
+	heart   *heart // keeps the client alive that waits; nil: nothing does
 	total   time.Time
 	begun   bool // noted by Server.begin
 	sent    bool // the agent is being asked: it may have run
@@ -74,6 +75,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer func() {
 		if p := recover(); p != nil {
 			if e := c.panicked(p); !c.taken {
+				c.keepAlive = false
 				c.refuse(ctx, e)
 				ctx.Response.Header.SetConnectionClose()
 			}
@@ -203,7 +205,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if e := c.begin(ctx.Conn(), func() { c.cancel.Cancel(errClientGone) }); e != nil {
 		return e
 	}
-	if e := c.admit(); e != nil {
+	if e := c.charge(); e != nil {
 		return e
 	}
 
@@ -214,6 +216,13 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 	if e := c.strict(ctx); e != nil {
+		return e
+	}
+
+	// The place in line, behind all that is refused without an agent: a client that
+	// waits may be told that it is not forgotten.
+	c.startHeart(ctx.Conn())
+	if e := c.queue(); e != nil {
 		return e
 	}
 
@@ -236,10 +245,7 @@ func (c *call) decode(in *translate.Inbound) (e *translate.Error) {
 
 // encode appends to out what the agent is sent.
 func (c *call) encode(out *buffer) (e *translate.Error) {
-	c.setup = translate.Setup{
-		Request: c.req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
-		Ledger: &c.losses, Created: c.start.Unix(),
-	}
+	c.setup = c.newSetup()
 	switch c.agent.protocol.AsksStream {
 	case translate.StreamAsAsked:
 		c.asks = c.req.Stream
@@ -256,6 +262,14 @@ func (c *call) encode(out *buffer) (e *translate.Error) {
 		c.log.dropped = c.req.Ledger.Names()
 	}
 	return e
+}
+
+// newSetup is what the translation of an answer knows about the call.
+func (c *call) newSetup() translate.Setup {
+	return translate.Setup{
+		Request: c.req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
+		Ledger: &c.losses, Created: c.start.Unix(),
+	}
 }
 
 // begin notes that work is about to be done for a client: from here on a Shutdown
@@ -544,8 +558,13 @@ func (c *call) headers(h *fasthttp.ResponseHeader) {
 // try again early and in vain, unless they are told not to.
 const longestWait = 2 * time.Minute
 
-// refuse answers with an error in the face's own words.
+// refuse answers with an error in the face's own words: by a status, or behind a
+// heartbeat in what the client was promised.
 func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
+	if c.heart.stop() {
+		c.resume(ctx, &tail{c: c, err: e})
+		return
+	}
 	c.log.err, c.log.status = e, e.Status
 	if e.Kind == translate.KindClosed {
 		c.log.status = 499
@@ -573,6 +592,7 @@ func (c *call) refuse(ctx *fasthttp.RequestCtx, e *translate.Error) {
 // release ends what the call has to do with both connections. The client's may
 // serve another request afterwards.
 func (c *call) release() {
+	c.heart.stop()
 	if c.ticket != nil {
 		c.ticket.disarm()
 		c.ticket = nil

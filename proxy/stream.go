@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -39,26 +38,25 @@ func (c *call) answer(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 	if !stream || !c.req.Stream {
 		out := takeBuffer()
-		defer out.drop()
 		if e := c.await(out, stream); e != nil {
+			out.drop()
 			return e
 		}
-		c.whole(ctx, out.b)
+		c.whole(ctx, out)
 		return nil
 	}
 	p := &pump{c: c, lastRead: time.Now()}
 	if e := p.preamble(); e != nil {
 		return e
 	}
-	if p.over {
+	if p.over && !c.heart.stop() {
 		// All of it came at once: the worker can write it as it stands.
 		p.drain()
-		c.whole(ctx, p.held.b)
+		c.whole(ctx, p.held)
 		c.log.err = c.ans.Err() // told in the stream
-		p.held.drop()
 		return nil
 	}
-	c.takeOver(ctx, p)
+	c.resume(ctx, p)
 	return nil
 }
 
@@ -124,8 +122,11 @@ func (c *call) answerFolded(out *buffer) *translate.Error {
 	return nil
 }
 
-// whole writes an answer that is complete into the response.
-func (c *call) whole(ctx *fasthttp.RequestCtx, body []byte) {
+// whole answers with a body that is complete, and drops it. What fits into the kernel's
+// buffers the server can write; a larger body is written by us, so that the log line can
+// tell whether the client took it, and so is one whose head a heartbeat has sent.
+func (c *call) whole(ctx *fasthttp.RequestCtx, body *buffer) {
+	committed := c.heart.stop()
 	h := &ctx.Response.Header
 	c.headers(h)
 	ctx.Response.SetStatusCode(200)
@@ -144,13 +145,28 @@ func (c *call) whole(ctx *fasthttp.RequestCtx, body []byte) {
 	if lost.Len() > 0 {
 		h.Set("Dragoman-Dropped", headerText(lost.Header()))
 	}
-	ctx.Response.SetBody(body)
-	if !c.keepAlive {
+	c.log.status = 200
+	c.log.firstByte = time.Since(c.start)
+	if committed {
+		c.resume(ctx, &tail{c: c, body: body})
+		return
+	}
+	if !c.keepAlive || c.s.draining.Load() {
+		c.keepAlive = false
 		h.SetConnectionClose()
 	}
-	c.log.status, c.log.bytesOut = 200, int64(len(body))
-	c.log.firstByte = time.Since(c.start)
+	if len(body.b) > ownWrite && !c.http10 {
+		h.SetContentLength(len(body.b))
+		c.resume(ctx, &tail{c: c, body: body, head: h.AppendBytes(nil)})
+		return
+	}
+	ctx.Response.SetBody(body.b)
+	c.log.bytesOut = int64(len(body.b))
+	body.drop()
 }
+
+// ownWrite is the length of a body that the kernel may not take at once.
+const ownWrite = 64 << 10
 
 const eventStreamType = "text/event-stream; charset=utf-8"
 
@@ -162,6 +178,8 @@ type pump struct {
 	out  *[]byte  // where the output goes while conn is nil
 	held *buffer  // of a stream's preamble: what out points to
 
+	ahead *ahead // takes what the client does not; nil: the client's pace is the backend's
+
 	lastRead, lastWrite time.Time
 	opened              time.Time // first output held back
 	spoke               time.Time // something of the answer went out last
@@ -171,6 +189,7 @@ type pump struct {
 	over    bool // the answer has ended, or nobody reads it any more
 	atEnd   bool // the backend's body was read to its end
 	gone    bool // the client left
+	slow    bool // the client fell too far behind
 	served  bool // the client has all that matters: a whole answer but for its terminator
 	failing *translate.Error
 }
@@ -214,7 +233,7 @@ func (p *pump) deadline() time.Time {
 	if t := conf.Timeouts.Idle; t > 0 {
 		sooner(p.lastRead.Add(t))
 	}
-	if t := conf.Heartbeat.Stream; t > 0 && p.conn != nil {
+	if t := conf.Heartbeat.Stream; t > 0 && p.conn != nil && p.ahead.behind() == 0 {
 		sooner(p.lastWrite.Add(t))
 	}
 	if !p.complete.IsZero() {
@@ -250,7 +269,7 @@ func (p *pump) due(now time.Time) {
 	case conf.Heartbeat.Stream > 0 && p.conn != nil && !now.Before(p.lastWrite.Add(conf.Heartbeat.Stream)):
 		w := takeChunkWriter()
 		w.begin()
-		w.buf = append(w.buf, ": ping\n\n"...)
+		w.buf = append(w.buf, streamBeat...)
 		p.write(w, false, now)
 		dropChunkWriter(w)
 	}
@@ -264,6 +283,9 @@ func (p *pump) arrived(b []byte) error {
 	c := p.c
 	now := time.Now()
 	p.lastRead = now
+	if p.tooFarBehind() {
+		return nil
+	}
 	c.log.bytesIn += int64(len(b))
 	c.mask.apply(b)
 	if p.conn == nil {
@@ -294,7 +316,7 @@ func (p *pump) arrived(b []byte) error {
 // settle notes, behind a write, that the client has its whole answer. Clients
 // close on the last event of a stream, before the backend's body has ended.
 func (p *pump) settle() {
-	p.served = !p.gone && p.c.ans.Ended() && p.c.ans.Err() == nil
+	p.served = !p.gone && p.c.ans.Ended() && p.c.ans.Err() == nil && p.ahead.behind() == 0
 }
 
 // note keeps the times that depend on what has been seen.
@@ -364,14 +386,18 @@ func (p *pump) send(b []byte, now time.Time) {
 		p.writeLimit = now.Add(limit)
 		_ = p.conn.SetWriteDeadline(p.writeLimit)
 	}
-	n, err := p.conn.Write(b)
+	var n int
+	var err error
+	if p.ahead != nil {
+		n, err = p.ahead.write(b)
+	} else {
+		n, err = p.conn.Write(b)
+	}
 	p.c.log.bytesOut += int64(n)
 	p.lastWrite = now
 	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("%w: it took nothing for %v", errClientGone, limit)
-		} else {
-			err = fmt.Errorf("%w: %w", errClientGone, err)
+		if !errors.Is(err, errClientGone) {
+			err = goneError(err, limit)
 		}
 		p.c.cancel.Cancel(err)
 		p.leave(cutError(err))
@@ -379,18 +405,18 @@ func (p *pump) send(b []byte, now time.Time) {
 }
 
 // preamble reads until the agent has said something, has failed, or has kept
-// what is known so far back long enough. It leaves the output in *p.out.
+// what is known so far back long enough, and no further once a heartbeat has committed
+// the answer. It leaves the output in *p.out.
 func (p *pump) preamble() *translate.Error {
 	held := takeBuffer()
 	p.held, p.out = held, &held.b
 	for !p.over && !p.c.ans.Started() && p.c.ans.Err() == nil {
 		p.step()
-		if !p.opened.IsZero() && (time.Since(p.opened) >= preambleTime || len(held.b) > preambleSize) {
+		if !p.opened.IsZero() && (time.Since(p.opened) >= preambleTime || len(held.b) > preambleSize) || p.c.heart.committed() {
 			break
 		}
 	}
-	if e := p.c.ans.Err(); e != nil && !p.c.ans.Started() {
-		held.drop()
+	if e := p.failedEarly(); e != nil {
 		return e
 	}
 	if p.over { // all of it came at once
@@ -398,35 +424,20 @@ func (p *pump) preamble() *translate.Error {
 	}
 	if p.finished() {
 		p.finish(nil)
-		if e := p.c.ans.Err(); e != nil && !p.c.ans.Started() {
-			held.drop()
-			return e
-		}
+		return p.failedEarly()
 	}
 	return nil
 }
 
-// takeOver sends the stream's head and what was held back, and goes on in a
-// goroutine of the stream's own with the client's connection, which returns to
-// the server afterwards.
-func (c *call) takeOver(ctx *fasthttp.RequestCtx, p *pump) {
-	c.taken = true
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(hc net.Conn) {
-		conn := hc.(interface{ UnsafeConn() net.Conn }).UnsafeConn()
-		early := pipelined(hc)
-		if e, ok := conn.(*earlyConn); ok { // it came back from a stream before
-			conn, early = e.Conn, append(early, e.early...)
-		}
-		go func() {
-			s := c.s
-			// The connection may idle for long: nothing of this call lives on in
-			// the frame below that wait.
-			if c.stream(conn, p) {
-				s.handBack(conn, early)
-			}
-		}()
-	})
+// failedEarly is the failure of an answer of which the client saw nothing, so that it can
+// be told by a status.
+func (p *pump) failedEarly() *translate.Error {
+	e := p.c.ans.Err()
+	if e == nil || p.c.ans.Started() {
+		return nil
+	}
+	p.held.drop()
+	return e
 }
 
 // pipelined takes out of the server's reader what the client has sent behind
@@ -446,6 +457,9 @@ func pipelined(hc net.Conn) []byte {
 	return early
 }
 
+// run implements remainder.
+func (p *pump) run(conn net.Conn) (reuse bool) { return p.c.stream(conn, p) }
+
 // stream is the life of a streamed answer from its first byte on. It reports
 // whether the connection can serve another request; else it is closed.
 func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
@@ -457,6 +471,10 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 		c.release()
 		if !reuse {
 			_ = conn.Close()
+		}
+		if p.ahead != nil {
+			_ = p.ahead.wait()
+			c.log.bytesOut += p.ahead.written
 		}
 		c.finished()
 	}()
@@ -474,60 +492,53 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 	}
 	p.drain()
 	c.log.dropped = append(c.log.dropped, c.losses.Names()...)
+	if !p.caughtUp() {
+		return false
+	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	return c.keepAlive && !c.http10 && !c.s.draining.Load()
 }
 
-// open writes the head of the response, and with it what was held back.
+// open writes the head of the response, unless a heartbeat has, and with it what was
+// held back.
 func (p *pump) open(conn net.Conn) {
 	c := p.c
 	held := p.held.b
 	defer p.held.drop()
 	p.out, p.held, p.conn = nil, nil, conn
-	head := takeBuffer()
-	defer head.drop()
-	if c.s.draining.Load() {
-		c.keepAlive = false
+	if a := c.agent; a.conf.ReadAhead > 0 && a.protocol.Name == readAheadProtocol {
+		p.ahead = newAhead(c, conn)
 	}
 	now := time.Now()
-	b := append(head.b, "HTTP/1.1 200 OK\r\nContent-Type: "+eventStreamType+"\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nDate: "...)
-	b = fasthttp.AppendHTTPDate(b, now)
-	b = append(b, "\r\nX-Request-Id: "...)
-	b = append(b, c.id...)
-	b = append(b, "\r\nDragoman-Agent: "...)
-	b = append(b, c.agent.conf.Name...)
-	c.log.limited.Headers(now, func(name, value string) {
-		b = append(b, "\r\n"...)
-		b = append(b, name...)
-		b = append(b, ": "...)
-		b = append(b, value...)
-	})
-	if c.req.Ledger.Len() > 0 {
-		b = append(b, "\r\nDragoman-Dropped: "...)
-		b = append(b, headerText(c.req.Ledger.Header())...)
-	}
-	if len(c.passed) > 0 {
-		b = append(b, "\r\n"...)
-		b = append(b, c.passed[:len(c.passed)-len("\r\n")]...)
-	}
-	switch {
-	case c.http10:
-		b = append(b, "\r\nConnection: close\r\n\r\n"...)
-		b = append(b, held...)
-	case !c.keepAlive:
-		b = append(b, "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"...)
-		b = appendChunk(b, held)
-	default:
-		b = append(b, "\r\nTransfer-Encoding: chunked\r\n\r\n"...)
-		b = appendChunk(b, held)
-	}
-	if p.over && !c.http10 {
-		b = append(b, lastChunk...)
-	}
-	head.b = b
 	c.log.firstByte = now.Sub(c.start)
 	p.spoke = now
-	p.send(b, now)
+	out := takeBuffer()
+	defer out.drop()
+	b := out.b
+	if h := c.heart; h.committed() {
+		if p.lastWrite = h.last; h.err != nil {
+			p.leave(cutError(h.err))
+			return
+		}
+	} else {
+		if c.s.draining.Load() {
+			c.keepAlive = false
+		}
+		head := c.answerHead()
+		head.passed = c.passed
+		b = head.append(b, now)
+	}
+	if c.http10 {
+		b = append(b, held...)
+	} else {
+		b = appendChunk(b, held)
+		if p.over {
+			b = append(b, lastChunk...)
+		}
+	}
+	if out.b = b; len(b) > 0 {
+		p.send(b, now)
+	}
 	p.settle()
 }
 
