@@ -3,23 +3,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
 	"strings"
-	"syscall"
-
-	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
-	"github.com/dragoman-proxy/dragoman/internal/demo"
 	"github.com/dragoman-proxy/dragoman/internal/logging"
-	"github.com/dragoman-proxy/dragoman/proxy"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -81,8 +73,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 
 	options := config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption, DefaultCheck: translate.CheckDefault}
-	var conf *config.Config
-	var problems []config.Problem
+	source := newSource(options)
 	written := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { written[f.Name] = true })
 	switch {
@@ -91,11 +82,17 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case written["auth"] && len(agents) == 0:
 		return fail("-auth goes with -agent: a file has auth.mode")
 	case len(agents) > 0:
-		conf, problems = config.Sidecar(agents, listen, auth, options)
+		source.parse = func(o config.Options) (*config.Config, []config.Problem) {
+			return config.Sidecar(agents, listen, auth, o)
+		}
 	default:
-		options.Listen = listen
-		conf, problems = config.Load(path, options)
+		source.options.Listen = listen
+		source.parse = func(o config.Options) (*config.Config, []config.Problem) { return config.Load(path, o) }
 	}
+	if command == "serve" {
+		defer source.catchHangups()() // from before the first look at the file
+	}
+	conf, problems := source.load()
 	for _, p := range problems {
 		fmt.Fprintln(stderr, p)
 	}
@@ -106,44 +103,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		report(stdout, path, conf)
 		return 0
 	}
-	log, err := logging.New(conf.Log.Level, conf.Log.Format, stderr)
+	level, err := logging.Level(conf.Log.Level)
 	if err == nil {
-		err = serve(conf, log)
+		log := logging.At(level, conf.Log.Format, stderr)
+		err = (&service{source: source, conf: conf, level: level, log: log}).run()
 	}
 	return ended(err)
-}
-
-// serve runs the proxy until a signal ends it; a second one ends it at once.
-func serve(conf *config.Config, log *zap.Logger) error {
-	defer runtime.KeepAlive(calm())
-	agents := demo.New(demo.HumanPace)
-	defer agents.Close()
-	server, err := proxy.New(conf, log, agents.Dial)
-	if err != nil {
-		return err
-	}
-	ln, err := server.Listen()
-	if err != nil {
-		return err
-	}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(ln) }()
-	log.Info("listening", zap.Stringer("address", ln.Addr()), zap.String("admin", conf.Admin.Listen), zap.Int("agents", len(conf.Agents)), zap.String("auth", conf.Auth.Mode), zap.String("version", version()))
-	select {
-	case err := <-done:
-		return err
-	case sig := <-signals:
-		log.Info("shutting down", zap.Stringer("signal", sig), zap.Duration("at_most", conf.Server.Timeouts.Drain))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), conf.Server.Timeouts.Drain)
-	defer cancel()
-	go func() {
-		<-signals
-		log.Warn("second signal: leaving at once")
-		os.Exit(exitFailed) // the operator asked twice
-	}()
-	defer log.Info("stopped")
-	return server.Shutdown(ctx)
 }

@@ -36,7 +36,7 @@ func (r *record) write(c *call) {
 	if r.batch == nil || r.batch.items == 0 { // the items of a batch count, each for itself
 		c.s.meters.count(c, outcome)
 	}
-	if c.s.access == nil {
+	if !c.snap.conf.Log.Access {
 		return
 	}
 	line := c.s.access.Check(zap.InfoLevel, "request")

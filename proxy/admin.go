@@ -76,6 +76,9 @@ func (s *Server) handleAdmin(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	h.Set("Cache-Control", "no-store")
 	h.SetContentType("text/plain; charset=utf-8")
+	if s.draining.Load() {
+		h.SetConnectionClose()
+	}
 	switch string(ctx.Request.Header.RequestURI()) {
 	case "/livez":
 		ctx.SetBodyString("ok\n")

@@ -21,7 +21,7 @@ const challenge = `Bearer realm="dragoman"`
 // never read. Whatever is wrong with a credential, the answer is the same.
 func (c *call) authenticate(ctx *fasthttp.RequestCtx) *translate.Error {
 	h := &ctx.Request.Header
-	p, err := c.s.auth.Authenticate(auth.Presented{Authorization: headerOf(h, "Authorization"), APIKey: headerOf(h, "X-Api-Key")}, c.start)
+	p, err := c.snap.auth.Authenticate(auth.Presented{Authorization: headerOf(h, "Authorization"), APIKey: headerOf(h, "X-Api-Key")}, c.start)
 	switch {
 	case err == nil:
 		c.who = p
@@ -121,7 +121,7 @@ func (c *call) noAgent() *translate.Error {
 
 // scopes are what the request counts against: the caller, the agent, the proxy.
 func (c *call) scopes() [3]*ratelimit.Scope {
-	s := [3]*ratelimit.Scope{c.s.callerScope(c.who), nil, c.s.global}
+	s := [3]*ratelimit.Scope{c.snap.callerScope(c.s.limiter, c.who), nil, c.snap.global}
 	if c.agent != nil {
 		s[1] = c.agent.scope
 	}
@@ -181,6 +181,9 @@ func (c *call) queue() *translate.Error {
 // cutBefore is what the client is told of a request that ended before any agent
 // heard of it.
 func cutBefore(cause error) *translate.Error {
+	if errors.Is(cause, errShutdown) {
+		return shuttingDown()
+	}
 	e := cutError(cause)
 	e.NoRetry = false
 	return e

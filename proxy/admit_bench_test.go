@@ -47,7 +47,7 @@ agents:
 	})
 	ctx := &fasthttp.RequestCtx{}
 	ctx.Request.Header.Set("Authorization", "Bearer "+goodKey)
-	c := &call{s: s, start: time.Now(), face: defaultFace, agent: s.snapshot().agents[&conf.Agents[0]],
+	c := &call{s: s, snap: s.snapshot(), start: time.Now(), face: defaultFace, agent: s.snapshot().agents[&conf.Agents[0]],
 		req: &translate.Request{Body: []byte(chatHello)}}
 	return c, ctx
 }

@@ -281,12 +281,12 @@ func TestKeyFiles(t *testing.T) {
 	if a, b, c := ask(goodKey), ask(otherKey), ask(unknownKey); a != 200 || b != 200 || c != 401 {
 		t.Fatalf("%d %d %d", a, b, c)
 	}
-	now, told := r.snapshot().conf.Auth.Keys, ""
-	if now, told = r.rereadKeys(now, told); told != "" || r.logs.FilterMessage("keys read again").Len() != 0 {
+	told := ""
+	if told = r.rereadKeys(told); told != "" || r.logs.FilterMessage("keys read again").Len() != 0 {
 		t.Fatalf("nothing changed: %q", told)
 	}
 	write(one, unknownKey)
-	if now, told = r.rereadKeys(now, told); told != "" {
+	if told = r.rereadKeys(told); told != "" {
 		t.Fatal(told)
 	}
 	if a, b, c := ask(goodKey), ask(otherKey), ask(unknownKey); a != 401 || b != 200 || c != 200 {
@@ -298,7 +298,7 @@ func TestKeyFiles(t *testing.T) {
 	}
 	for range 2 {
 		write(list, "- {name: listed, hash: canary-not-a-hash}\n")
-		now, told = r.rereadKeys(now, told)
+		told = r.rereadKeys(told)
 	}
 	lines := r.logs.FilterMessage("the keys cannot be read again; the last good ones stay").All()
 	if len(lines) != 1 || told == "" || strings.Contains(fmt.Sprint(lines[0].ContextMap()), "canary") {
@@ -314,7 +314,7 @@ func TestKeyFiles(t *testing.T) {
 	if err := os.Mkdir(list, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if now, told = r.rereadKeys(now, told); !strings.Contains(told, "is not a regular file") || ask(otherKey) != 200 {
+	if told = r.rereadKeys(told); !strings.Contains(told, "is not a regular file") || ask(otherKey) != 200 {
 		t.Errorf("told %q", told)
 	}
 	if err := os.Remove(list); err != nil {
@@ -322,7 +322,7 @@ func TestKeyFiles(t *testing.T) {
 	}
 	// What was counted under the name stays.
 	write(list, "- {name: listed, hash: \""+hashOf(goodKey)+"\", limits: {requests: 2/h}}\n- {name: listed, hash: \""+hashOf(otherKey)+"\", limits: {requests: 2/h}}\n")
-	if now, told = r.rereadKeys(now, told); told != "" {
+	if told = r.rereadKeys(told); told != "" {
 		t.Fatal(told)
 	}
 	if s := post(); s != 200 {
@@ -335,11 +335,12 @@ func TestKeyFiles(t *testing.T) {
 		t.Errorf("the other key of the name: %d", got.status)
 	}
 	// So does the limit of a request that came before its key went.
+	before := r.snapshot()
 	write(list, "[]")
-	if _, told = r.rereadKeys(now, told); told != "" || ask(otherKey) != 401 {
+	if told = r.rereadKeys(told); told != "" || ask(otherKey) != 401 {
 		t.Fatalf("still there: %q", told)
 	}
-	if s := r.callerScope(&auth.Principal{Name: "listed"}); s.Limits().Requests.Events != 2 {
+	if s := before.callerScope(r.limiter, &auth.Principal{Name: "listed"}); s.Limits().Requests.Events != 2 {
 		t.Errorf("%+v", s.Limits())
 	}
 }

@@ -50,7 +50,10 @@ type backend struct {
 // DemoDialer reaches an embedded agent by its protocol.
 type DemoDialer func(ctx context.Context, protocol string) (net.Conn, error)
 
-func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
+// newAgent makes an agent. What before, which may be nil, has of the same backends is
+// used on. An agent refers to no other one: it may outlive the configuration that
+// it was made for.
+func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent) (*agent, error) {
 	p := translate.Lookup(c.Protocol)
 	if p == nil {
 		return nil, fmt.Errorf("agent %s: unknown protocol %q", c.Name, c.Protocol)
@@ -75,16 +78,17 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer) (*agent, error) {
 	default:
 		a.paths = []string{p.BackendPath}
 	}
-	for _, target := range c.URLs {
-		b, err := newReplica(c, target, demo)
-		if err != nil {
-			return nil, err
+	members := make([]*balance.Member, len(c.URLs))
+	for i, target := range c.URLs {
+		b, m := before.replica(c, target)
+		if b == nil {
+			var err error
+			if b, err = newReplica(c, target, demo); err != nil {
+				return nil, err
+			}
+			m = balance.NewMember(b.name)
 		}
-		a.backends = append(a.backends, b)
-	}
-	members := make([]*balance.Member, len(a.backends))
-	for i, b := range a.backends {
-		members[i] = balance.NewMember(b.name)
+		a.backends, members[i] = append(a.backends, b), m
 	}
 	a.set = balance.New(balance.Options{}, members...)
 	a.head = a.appendFixedHead(nil)

@@ -29,11 +29,12 @@ func (b *script) wordy(n int) string {
 	return strings.Replace(s, `"`+said+`"`, fmt.Sprintf(`"<%d>%s"`, n, strings.Repeat("x", 8<<10)), 1)
 }
 
-// counted checks that a text is what wordy says from the beginning on, with nothing left
-// out, and returns how many events it has.
-func counted(t *testing.T, text string) int {
+// counted checks that a stream says what wordy says from the beginning on, with nothing
+// left out, and returns how many events it has.
+func counted(t *testing.T, f *face, stream string) int {
 	t.Helper()
-	words := strings.Split(strings.ReplaceAll(text, strings.Repeat("x", 8<<10), ""), ">")
+	text := f.text(strings.ReplaceAll(stream, strings.Repeat("x", 8<<10), ""), true)
+	words := strings.Split(strings.TrimSuffix(text, "\n"), ">")
 	for i, w := range words[:len(words)-1] {
 		if strings.TrimSpace(w) != "<"+strconv.Itoa(i) {
 			t.Fatalf("event %d says %.20q", i, w)
@@ -114,7 +115,7 @@ func TestStalledReaderStopsItsBackendAlone(t *testing.T) {
 				}
 			}
 			got := bad.reply()
-			if n := counted(t, f.text(got.body, true)); n != events || !f.whole(got.body) {
+			if n := counted(t, &f, got.body); n != events || !f.whole(got.body) {
 				t.Errorf("%d events", n)
 			}
 			if line := r.waitLog(21); line["outcome"] != "completed" {
@@ -153,7 +154,7 @@ func TestCyclsIsReadAhead(t *testing.T) {
 			<-done
 			waitFor(t, "the backend's connection to come back", func() bool { return r.first().backends[0].origin.idleConns() == 1 })
 			got := c.reply()
-			if n := counted(t, f.text(got.body, true)); n != events || !f.whole(got.body) {
+			if n := counted(t, &f, got.body); n != events || !f.whole(got.body) {
 				t.Errorf("%s: %d events", f.name, n)
 			}
 			line := r.waitLog(1)
@@ -189,7 +190,7 @@ func TestTooSlowReaderIsCutWithTheTruth(t *testing.T) {
 			c.send("POST", f.path, body, headers)
 			<-cut
 			got := c.reply()
-			if n := counted(t, strings.TrimSuffix(f.text(got.body, true), "\n")); got.status != 200 || n < 30 || !f.failed(got.body) || !strings.Contains(got.body, "fell more than 256KiB behind") && f.name != "cycls" {
+			if n := counted(t, &f, got.body); got.status != 200 || n < 30 || !f.failed(got.body) || !strings.Contains(got.body, "fell more than 256KiB behind") && f.name != "cycls" {
 				t.Errorf("%s: %d, %d events, …%q", f.name, got.status, n, got.body[max(0, len(got.body)-500):])
 			}
 			if _, err := c.r.ReadByte(); err == nil {
@@ -387,5 +388,66 @@ func TestAheadTellsWhatBroke(t *testing.T) {
 	}
 	if n, again := a.write([]byte("x")); n != 0 || again != err {
 		t.Errorf("behind it: %d %v", n, again)
+	}
+}
+
+// TestReaderBehindThatCloses left before it had its answer, also when the agent has said
+// all of it.
+func TestReaderBehindThatCloses(t *testing.T) {
+	t.Parallel()
+	b := streamScript("cycls")
+	for _, f := range []face{clientFaces[0], clientFaces[5]} {
+		for _, ends := range []bool{true, false} {
+			done := make(chan struct{})
+			back := stage(t, func(v *visit) {
+				v.open()
+				for n := range 600 {
+					v.writes(b.wordy(n))
+				}
+				v.chunk(b.rest[strings.Index(b.rest, "\n\n")+2:])
+				if ends {
+					v.end()
+				}
+				close(done)
+				v.gone()
+			})
+			r := start(t, agentYAML("cycls", back.addr, "keep_alive: 0s"), readAhead(64<<20))
+			c := r.dial()
+			c.narrow()
+			body, headers := f.ask("hello", true)
+			c.send("POST", f.path, body, headers)
+			<-done
+			_ = c.Close()
+			if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
+				t.Errorf("%s, ends=%t: logged %v", f.name, ends, line)
+			}
+		}
+	}
+}
+
+// TestAheadHurriesAtTheEnd: who reads a little all the time has no more than the time of one
+// write for all that is left of a stream that failed.
+func TestAheadHurriesAtTheEnd(t *testing.T) {
+	t.Parallel()
+	r := start(t, withServer("timeouts: {write: 100ms}", agentYAML("chat", "127.0.0.1:1")))
+	ours, theirs := connPair(t, "unix")
+	a := newAhead(r.newCall(), ours)
+	if _, err := a.write(make([]byte, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	a.hurry()
+	end := make(chan error)
+	go func() { end <- a.wait() }()
+	b := make([]byte, 1<<10)
+	for {
+		select {
+		case err := <-end:
+			if err == nil {
+				t.Error("it had all the time that it wanted")
+			}
+			return
+		default:
+			_, _ = theirs.Read(b)
+		}
 	}
 }

@@ -2,12 +2,10 @@ package proxy
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,37 +15,27 @@ import (
 	"github.com/dragoman-proxy/dragoman/ratelimit"
 )
 
-// callers is who may call, and how often: the configured keys with their limits,
-// as they are now. Files of keys are read again while the proxy runs.
+// callers is what outlives a configuration of who may call and how often: the
+// counts, and whoever reads the files of keys again.
 type callers struct {
-	auth     *auth.Authenticator
-	tokens   *auth.Verifier // nil: no tokens
-	limiter  *ratelimit.Limiter
-	global   *ratelimit.Scope
-	scopes   atomic.Pointer[map[string]*ratelimit.Scope] // by the name of a key
-	fallback ratelimit.Limits                            // limits.default
+	limiter *ratelimit.Limiter
 
-	stop   chan struct{}
-	closed sync.Once
-	done   sync.WaitGroup
+	watching sync.Once // files of keys, from the first one on
+	stop     chan struct{}
+	closed   sync.Once
+	done     sync.WaitGroup
 }
 
 // keyFileAge is how often files of keys are looked at. A mounted Secret takes up to
 // a minute to arrive anyway.
 const keyFileAge = 2 * time.Second
 
-func (s *Server) newCallers() (err error) {
-	conf := s.snapshot().conf
-	s.stop = make(chan struct{})
-	defer func() {
-		if err != nil {
-			s.closeCallers()
-		}
-	}()
+// newLimiter makes the counts that every configuration of this process shares.
+func (s *Server) newLimiter(conf *config.Config) error {
 	o := ratelimit.Options{
 		OnError: onError(conf.Limits.OnError), Replicas: conf.Limits.Replicas,
 		Queue:   ratelimit.Queue{Length: conf.Limits.Queue.Length, Wait: conf.Limits.Queue.Wait},
-		Changed: s.limiterChanged,
+		Changed: func(state ratelimit.State, err error) { s.limiterChanged(conf.Limits.OnError, state, err) },
 	}
 	if conf.Limits.Store == "redis" {
 		store, err := ratelimit.NewRedis(ratelimit.RedisConfig{URL: conf.Redis.URL.Reveal(), Timeout: conf.Redis.Timeout})
@@ -58,10 +46,19 @@ func (s *Server) newCallers() (err error) {
 		s.meters.share(func() uint64 { return s.limiter.Dropped() })
 	}
 	s.limiter = ratelimit.New(o)
-	s.fallback = limits(conf.Limits.Default)
-	s.global = s.limiter.Scope(ratelimit.Global, "", limits(conf.Limits.Global))
-	if j := conf.Auth.JWT; j != nil {
-		s.tokens, err = auth.NewVerifier(auth.TokenConfig{
+	return nil
+}
+
+// admit fills in who may call, and how often. What verifies tokens is old's, if that
+// is made of the same; old may be nil.
+func (snap *snapshot) admit(s *Server, old *snapshot) (err error) {
+	conf := snap.conf
+	snap.fallback = limits(conf.Limits.Default)
+	snap.global = s.limiter.Scope(ratelimit.Global, "", limits(conf.Limits.Global))
+	if j := conf.Auth.JWT; old != nil && reflect.DeepEqual(j, old.conf.Auth.JWT) {
+		snap.tokens = old.tokens
+	} else if j != nil {
+		snap.tokens, err = auth.NewVerifier(auth.TokenConfig{
 			Issuer: j.Issuer, Audience: j.Audience, JWKSURL: j.JWKSURL, JWKSFile: j.JWKSFile, Algorithms: j.Algorithms,
 			PrincipalClaim: j.PrincipalClaim, AgentsClaim: j.AgentsClaim, Leeway: j.Leeway,
 			Changed: s.keySetTrouble,
@@ -70,15 +67,26 @@ func (s *Server) newCallers() (err error) {
 			return fmt.Errorf("auth.jwt: %w", err)
 		}
 	}
-	s.auth, err = auth.New(auth.Config{
-		Open: conf.Auth.Mode == "none", Keys: keys(conf.Auth.Keys), Tokens: s.tokens, Forwards: conf.Forwards(),
+	return snap.setKeys(s, conf.Auth.Keys)
+}
+
+// setKeys lets the holders of keys in, each with its limits, on a snapshot that is not
+// in force yet. What was counted under a name stays.
+func (snap *snapshot) setKeys(s *Server, list []config.Key) (err error) {
+	conf := snap.conf
+	snap.auth, err = auth.New(auth.Config{
+		Open: conf.Open(), Keys: keys(list), Tokens: snap.tokens, Forwards: conf.Forwards(),
 	})
 	if err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
-	s.setScopes(conf.Auth.Keys)
-	if len(conf.WatchedFiles()) > 0 {
-		s.done.Go(func() { s.watchKeys(keyFileAge) })
+	snap.keys, snap.scopes = list, make(map[string]*ratelimit.Scope, len(list))
+	for _, k := range list {
+		l := snap.fallback
+		if k.Limits != nil {
+			l = limits(*k.Limits)
+		}
+		snap.scopes[k.Name] = s.limiter.Scope(ratelimit.Key, k.Name, l)
 	}
 	return nil
 }
@@ -88,8 +96,8 @@ func (s *Server) closeCallers() {
 	s.closed.Do(func() {
 		close(s.stop)
 		s.done.Wait()
-		if s.tokens != nil {
-			s.tokens.Close()
+		if snap := s.snapshot(); snap != nil && snap.tokens != nil {
+			snap.tokens.Close()
 		}
 		if s.limiter != nil {
 			s.limiter.Close()
@@ -100,60 +108,39 @@ func (s *Server) closeCallers() {
 // waiting is how many requests stand in line for a place.
 func (s *Server) waiting() int { return s.limiter.Waiting() }
 
-// setScopes gives every key its limits. What was counted under a name stays, and so
-// does the name of a key that has gone: a request that it let in may still be on its
-// way, and is limited as before.
-func (s *Server) setScopes(list []config.Key) {
-	scopes := make(map[string]*ratelimit.Scope, len(list))
-	if old := s.scopes.Load(); old != nil {
-		maps.Copy(scopes, *old)
-	}
-	for _, k := range list {
-		l := s.fallback
-		if k.Limits != nil {
-			l = limits(*k.Limits)
-		}
-		scopes[k.Name] = s.limiter.Scope(ratelimit.Key, k.Name, l)
-	}
-	s.scopes.Store(&scopes)
-}
-
-// callerScope is what a caller's requests count against, nil if nothing limits it:
-// where nobody has a key there is nobody to tell from others, and only agents and
-// the proxy itself have limits.
-func (s *Server) callerScope(p *auth.Principal) *ratelimit.Scope {
-	if p.Token {
-		return s.limiter.Subject(p.Name, s.fallback)
-	}
-	return (*s.scopes.Load())[p.Name]
-}
-
 // watchKeys reads the files of keys again until the server stops. A list with a
 // mistake in it is told of once, and the one before stays in force.
 func (s *Server) watchKeys(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	now, told := s.snapshot().conf.Auth.Keys, ""
+	told := ""
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
 		}
-		now, told = s.rereadKeys(now, told)
+		told = s.rereadKeys(told)
 	}
 }
 
 // rereadKeys takes over the keys as they stand in their files, if they are others
-// than now and good. It returns the keys in force and the problem that was told.
-func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string) {
-	for _, path := range s.snapshot().conf.WatchedFiles() {
+// than now and good. It returns the problem that was told.
+func (s *Server) rereadKeys(told string) string {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	now := s.snapshot()
+	files := now.conf.WatchedFiles()
+	if len(files) == 0 {
+		return ""
+	}
+	for _, path := range files {
 		// A pipe in the place of a file would be waited for without an end.
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-			return s.keepKeys(now, path+" is not a regular file", told)
+			return s.keepKeys(path+" is not a regular file", told)
 		}
 	}
-	list, problems := s.snapshot().conf.ReadKeys()
+	list, problems := now.conf.ReadKeys()
 	text := ""
 	if list == nil {
 		for _, p := range problems {
@@ -163,28 +150,29 @@ func (s *Server) rereadKeys(now []config.Key, told string) ([]config.Key, string
 		}
 	}
 	if text == "" {
-		if reflect.DeepEqual(list, now) {
-			return now, ""
+		if reflect.DeepEqual(list, now.keys) || len(list) == 0 && len(now.keys) == 0 {
+			return ""
 		}
-		s.setScopes(list) // first: no key is good before it has its limits
-		if err := s.auth.SetKeys(keys(list)); err != nil {
-			s.setScopes(now)
+		next := *now
+		if err := next.setKeys(s, list); err != nil {
 			text = err.Error()
+		} else {
+			s.current.Store(&next)
 		}
 	}
 	if text != "" {
-		return s.keepKeys(now, text, told)
+		return s.keepKeys(text, told)
 	}
 	s.log.Info("keys read again", zap.Int("keys", len(list)))
-	return list, ""
+	return ""
 }
 
 // keepKeys tells of a problem, once, and leaves the keys as they are.
-func (s *Server) keepKeys(now []config.Key, problem, told string) ([]config.Key, string) {
+func (s *Server) keepKeys(problem, told string) string {
 	if problem != told {
 		s.log.Error("the keys cannot be read again; the last good ones stay", zap.String("problem", problem))
 	}
-	return now, problem
+	return problem
 }
 
 func keys(list []config.Key) []auth.Key {
@@ -219,11 +207,11 @@ func (s *Server) keySetTrouble(err error) {
 }
 
 // limiterChanged tells that the shared limits went, or came back.
-func (s *Server) limiterChanged(state ratelimit.State, err error) {
+func (s *Server) limiterChanged(onError string, state ratelimit.State, err error) {
 	s.meters.limiter(state == ratelimit.Up)
 	if state == ratelimit.Up {
 		s.log.Info("redis is back; limits are shared again")
 		return
 	}
-	s.log.Error("redis cannot be had; limits are not shared", zap.String("on_error", s.snapshot().conf.Limits.OnError), zap.Error(err))
+	s.log.Error("redis cannot be had; limits are not shared", zap.String("on_error", onError), zap.Error(err))
 }

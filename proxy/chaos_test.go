@@ -255,7 +255,7 @@ func TestShutdownTwice(t *testing.T) {
 }
 
 // TestAnswersWhileDrainingSayClose sends requests of all sorts on connections
-// that are open when the shutdown begins.
+// that are open when the drain begins.
 func TestAnswersWhileDrainingSayClose(t *testing.T) {
 	t.Parallel()
 	overEveryWire(t, func(t *testing.T, start starter) {
@@ -296,9 +296,7 @@ func TestAnswersWhileDrainingSayClose(t *testing.T) {
 				t.Fatalf("before: %d %v", got.status, got.header)
 			}
 		}
-		down := make(chan error, 1)
-		go func() { down <- r.Shutdown(context.Background()) }()
-		waitFor(t, "draining", r.draining.Load)
+		r.Drain()
 		for i, q := range requests {
 			c := clients[i]
 			c.send(q.method, q.path, q.body, "")
@@ -309,6 +307,8 @@ func TestAnswersWhileDrainingSayClose(t *testing.T) {
 			}
 			c.ended()
 		}
+		down := make(chan error, 1)
+		go func() { down <- r.Shutdown(context.Background()) }()
 		close(gate)
 		if rest, err := io.ReadAll(longBody); err != nil || !strings.HasSuffix(string(rest), "[DONE]\n\n") {
 			t.Errorf("%v %q", err, rest)
@@ -885,7 +885,7 @@ func TestPanicInStream(t *testing.T) {
 	t.Parallel()
 	r := start(t, agentYAML("chat", "127.0.0.1:1"))
 	ours, theirs := net.Pipe()
-	c := &call{s: r.Server, start: time.Now(), id: "boom", agent: r.snapshot().agents[&r.snapshot().conf.Agents[0]], req: &translate.Request{}}
+	c := &call{s: r.Server, snap: r.snapshot(), start: time.Now(), id: "boom", agent: r.snapshot().agents[&r.snapshot().conf.Agents[0]], req: &translate.Request{}}
 	if !r.begin(c) {
 		t.Fatal("refused")
 	}

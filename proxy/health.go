@@ -104,7 +104,7 @@ func (s *Server) look() (good bool, reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", p.agent))
 		}
 	}
-	if s.tokens != nil && s.tokens.Ready() != nil {
+	if snap.tokens != nil && snap.tokens.Ready() != nil {
 		return false, append(reasons, "no token can be verified: the issuer's keys have never been had")
 	}
 	return good || local == 0, reasons

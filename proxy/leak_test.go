@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/tidwall/gjson"
 )
 
 // openDescriptors counts the process's open descriptors, 0 where that cannot be
@@ -53,63 +51,91 @@ func (r *running) held() held {
 	return h
 }
 
-// TestAbandonedRequestsLeakNothing has three hundred clients leave in each of
-// several windows; afterwards the proxy holds what it held before. It runs
-// alone: what it counts is the process's.
-func TestAbandonedRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tcp") }
+// TestAbandonedRequestsLeakNothing has a thousand clients leave in each of several windows; afterwards
+// the proxy holds what it held before. It runs alone: what it counts is the process's.
+func TestAbandonedRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tcp", 1000) }
 
 // TestAbandonedTLSRequestsLeakNothing is the same for clients that came by TLS.
-func TestAbandonedTLSRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tls") }
+func TestAbandonedTLSRequestsLeakNothing(t *testing.T) { abandonRequests(t, "tls", 250) }
 
-func abandonRequests(t *testing.T, wire string) {
-	const clients, together = 300, 25
-	var arrived [together]chan struct{} // by the client's number, which its text ends in
+// TestAbandonedSocketRequestsLeakNothing is the same for clients that came by a unix socket.
+func TestAbandonedSocketRequestsLeakNothing(t *testing.T) { abandonRequests(t, "unix", 250) }
+
+// A window is when a client leaves.
+type window struct {
+	name, agent string
+	stream      bool
+	serve       func(v *visit, here func()) // calls here when the client may go; nil: the agent is never asked
+	ends        bool                        // it may have had its whole answer by then
+}
+
+var windows = []window{
+	{name: "silent", agent: "it", stream: true, serve: func(v *visit, here func()) {
+		here()
+		v.gone()
+	}},
+	{name: "JSON", agent: "it", serve: func(v *visit, here func()) {
+		here()
+		v.gone()
+	}},
+	{name: "opening", agent: "it", stream: true, serve: func(v *visit, here func()) { // held back: nothing has been said
+		v.open()
+		v.chunk(": hello\n\n")
+		here()
+		v.gone()
+	}},
+	{name: "handing", agent: "it", stream: true, serve: func(v *visit, here func()) { // as the stream is handed over
+		v.open()
+		here()
+		v.chunk(chatScript().first)
+		v.gone()
+	}},
+	{name: "middle", agent: "it", stream: true, serve: func(v *visit, _ func()) { // the client itself sees when
+		v.open()
+		v.chunk(chatScript().first)
+		v.gone()
+	}},
+	{name: "read ahead", agent: "cycls", stream: true, serve: func(v *visit, _ func()) {
+		v.open()
+		v.chunk(backendScripts[5].first)
+		v.gone()
+	}},
+	{name: "ending", agent: "it", stream: true, ends: true, serve: func(v *visit, here func()) {
+		v.open()
+		v.chunk(chatScript().first)
+		here()
+		v.chunk(chatScript().rest)
+		v.end()
+	}},
+	{name: "in line", agent: "one", stream: true},
+	{name: "dialling", agent: "stuck", stream: true},
+}
+
+func abandonRequests(t *testing.T, wire string, clients int) {
+	const together = 125
+	var arrived [together]chan struct{} // by the client's number
 	for i := range arrived {
 		arrived[i] = make(chan struct{}, 1)
 	}
-	here := func(v *visit) {
-		_, number, _ := strings.Cut(gjson.GetBytes(v.body, "messages.0.content").String(), " ")
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		arrived[n] <- struct{}{}
-	}
+	holding := make(chan struct{})
 	var back *stagedAgent
 	back = stage(t, func(v *visit) {
 		<-back.seen // of which there is room for a thousand only
-		body := string(v.body)
-		switch {
-		case strings.Contains(body, "silent"):
-			here(v)
-			v.gone()
-		case strings.Contains(body, "opening"): // held back: nothing has been said
-			v.open()
-			v.chunk(": hello\n\n")
-			here(v)
-			v.gone()
-		case strings.Contains(body, "handing"): // the client leaves as the stream is handed over
-			v.open()
-			here(v)
-			v.chunk(chatScript().first)
-			v.gone()
-		case strings.Contains(body, "middle"):
-			v.open()
-			v.chunk(chatScript().first)
-			v.gone()
-		case strings.Contains(body, "ending"): // or as it ends
-			v.open()
-			v.chunk(chatScript().first)
-			here(v)
-			v.chunk(chatScript().rest)
-			v.end()
-		default:
-			answerWhole(v)
+		mark := textOf(v.body)
+		n, number, numbered := strings.Cut(mark, ".")
+		if mark == "hold" {
+			holding <- struct{}{}
+			<-holding
 		}
+		if !numbered {
+			answerWhole(v)
+			return
+		}
+		windows[atoi(n)].serve(v, func() { arrived[atoi(number)] <- struct{}{} })
 	})
-	r := startOver(t, wire, agentYAML("chat", back.addr, "keep_alive: 50ms"))
-	ask := func(text string) string { return strings.Replace(chatHelloStream, "hello", text, 1) }
+	dialling := make(chan struct{}, together)
+	r := startOver(t, wire, departureYAML(back.addr, "keep_alive: 50ms"))
+	r.agentNamed("stuck").backends[0].origin.dial = stuckDialer(dialling)
 	settled := func() held {
 		var h held
 		waitFor(t, "an idle proxy", func() bool {
@@ -119,8 +145,9 @@ func abandonRequests(t *testing.T, wire string) {
 		return h
 	}
 	lines := 0
-	run := func(text string, n int) {
+	run := func(number, n int) {
 		t.Helper()
+		w := windows[number]
 		for n > 0 {
 			k := min(n, together)
 			n -= k
@@ -129,30 +156,54 @@ func abandonRequests(t *testing.T, wire string) {
 			for i := range cs {
 				cs[i] = r.dialBare()
 			}
+			var holder *client
+			if w.name == "in line" { // somebody has the only place
+				holder = r.dialBare()
+				holder.send("POST", "/v1/chat/completions", askMarked("one", "hold", true), "")
+				<-holding
+			}
 			for i, c := range cs {
 				wg.Go(func() {
-					c.send("POST", "/v1/chat/completions", ask(text+" "+strconv.Itoa(i)), "")
-					if text == "middle" {
+					c.send("POST", "/v1/chat/completions", askMarked(w.agent, strconv.Itoa(number)+"."+strconv.Itoa(i), w.stream), "")
+					switch w.name {
+					case "middle", "read ahead":
 						until(t, c.response().Body, "one")
-					} else {
+					case "dialling", "in line":
+						return // all of them at once, below
+					default:
 						<-arrived[i]
 					}
 					_ = c.Close()
 				})
 			}
 			wg.Wait()
+			switch w.name {
+			case "in line":
+				r.waitRunning(k + 1)
+			case "dialling":
+				for range k {
+					<-dialling
+				}
+			}
+			for _, c := range cs {
+				_ = c.Close()
+			}
 			lines += k
-			r.waitLog(lines)
+			waitFor(t, "the log", func() bool { return r.logs.Len() >= lines })
+			if holder != nil {
+				holding <- struct{}{}
+				holder.reply()
+				_ = holder.Close()
+				lines++
+			}
 		}
 	}
-	windows := []string{"silent", "opening", "handing", "middle", "ending"}
-	for _, w := range windows {
-		run(w, together) // what grows once and stays: pools, epoll slots, workers
+	for i := range windows {
+		run(i, together) // what grows once and stays: pools, epoll slots, workers
 	}
-	r.waitLog(lines)
 	before := settled()
-	for _, w := range windows {
-		run(w, clients)
+	for i, w := range windows {
+		run(i, clients)
 		var after held
 		deadline := time.Now().Add(longest)
 		for {
@@ -160,25 +211,36 @@ func abandonRequests(t *testing.T, wire string) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: before %+v, after %+v", w, before, after)
+				t.Fatalf("%s: before %+v, after %+v", w.name, before, after)
 			}
 			time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
 		}
 	}
-	gone := 0
-	for _, l := range r.logs.FilterMessage("request").All() {
-		switch o := l.ContextMap()["outcome"]; o {
-		case "client_gone":
-			gone++
-		case "completed":
-		default:
-			t.Errorf("logged %v", l.ContextMap())
+	gone, most := 0, 0
+	for _, w := range windows {
+		if !w.ends {
+			most += clients
 		}
 	}
-	if gone < 3*clients {
-		t.Errorf("%d departures were logged", gone)
+	for _, l := range r.logs.FilterMessage("request").All() {
+		switch m := l.ContextMap(); m["outcome"] {
+		case "client_gone":
+			gone++
+			if m["status"] != int64(499) {
+				t.Errorf("logged %v", m)
+			}
+		case "completed":
+		default:
+			t.Errorf("logged %v", m)
+		}
 	}
-	if got := r.post("/v1/chat/completions", ask("hello"), ""); !chatWhole(got.body) {
+	if gone < most {
+		t.Errorf("%d departures were logged, want %d at least", gone, most)
+	}
+	for _, name := range []string{"it", "cycls", "one", "stuck"} {
+		notCharged(t, r.agentNamed(name))
+	}
+	if got := r.post("/v1/chat/completions", askMarked("it", "hello", true), ""); !chatWhole(got.body) {
 		t.Errorf("afterwards: %d %q", got.status, got.body)
 	}
 }

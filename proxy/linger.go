@@ -11,6 +11,8 @@ const (
 	// thrown away that was refused without being read.
 	lingerTime = 2 * time.Second
 	lingerSize = 64 << 20
+	// lastLinger is lingerTime of a server that has stopped accepting.
+	lastLinger = 250 * time.Millisecond
 )
 
 // linger says whether a client's connection is to be closed in two steps, because
@@ -24,17 +26,18 @@ func linger(conn net.Conn, lingers bool) {
 }
 
 // lingerOut says that nothing more follows and waits, within bounds, until the
-// client has said all that it had to say. A server that stops does not wait.
+// client has said all that it had to say. A server that stops waits for a moment.
 func (c *clientConn) lingerOut() {
+	limit := lingerTime
 	select {
 	case <-c.l.closed:
-		return
+		limit = lastLinger
 	default:
 	}
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = c.raw.SetReadDeadline(time.Now().Add(limit))
 	_, _ = io.CopyN(io.Discard, c.raw, lingerSize)
 }

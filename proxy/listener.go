@@ -22,15 +22,15 @@ import (
 // behind a mesh or a load balancer all clients share one.
 type listener struct {
 	net.Listener
-	log          *zap.Logger
-	writeTimeout time.Duration
-	headTimeout  time.Duration // of a TLS handshake
-	watcher      *watcher      // nil: departures show at the next write
-	certs        *certificates // nil: no TLS
-	slots        chan struct{}
-	closed       chan struct{}
-	once         sync.Once
-	err          error
+	log         *zap.Logger
+	write       atomic.Int64  // the write timeout, a time.Duration: a reload may change it
+	headTimeout time.Duration // of a TLS handshake
+	watcher     *watcher      // nil: departures show at the next write
+	certs       *certificates // nil: no TLS
+	slots       chan struct{}
+	closed      chan struct{}
+	once        sync.Once
+	err         error
 
 	crowded atomic.Bool   // a newcomer waits for a place
 	stirred chan struct{} // for the newcomer: which connections could make room has changed
@@ -44,12 +44,17 @@ type listener struct {
 }
 
 func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
-	return &listener{
-		Listener: ln, log: log, writeTimeout: writeTimeout,
+	l := &listener{
+		Listener: ln, log: log,
 		slots: make(chan struct{}, maxConns), closed: make(chan struct{}), stirred: make(chan struct{}, 1),
 		conns: map[*clientConn]struct{}{},
 	}
+	l.write.Store(int64(writeTimeout))
+	return l
 }
+
+// writeTimeout is how long a client may take nothing of what it is sent.
+func (l *listener) writeTimeout() time.Duration { return time.Duration(l.write.Load()) }
 
 // Accept waits for the next client, and then for a place for it. Nothing is read
 // from it here: even a TLS handshake is its own worker's affair (clientConn.Read).
@@ -62,7 +67,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
-	tuneAccepted(c, l.writeTimeout)
+	tuneAccepted(c, l.writeTimeout())
 	cc := &clientConn{Conn: c, raw: c, l: l}
 	if l.watcher != nil {
 		l.watcher.attach(c, &cc.ticket)
@@ -201,13 +206,14 @@ func (l *listener) open() int {
 	return len(l.conns)
 }
 
-// hangUp closes the clients' connections: those that wait for a request, which
-// nobody would be told of, or all of them.
+// hangUp closes the clients' connections: those that wait for a request, or all of
+// them. A request that has arrived and that nobody has read yet is not cut off: who
+// sent it would not know whether it was served.
 func (l *listener) hangUp(all bool) {
 	l.mu.Lock()
 	var conns []*clientConn
 	for c := range l.conns {
-		if all || c.waiting.Load() {
+		if all || c.waiting.Load() && !pending(c.raw) {
 			conns = append(conns, c)
 		}
 	}
@@ -309,15 +315,15 @@ const writePiece = 64 << 10
 // Write implements net.Conn. A long write goes out in pieces, and each has the
 // whole write timeout: a client that reads slowly is not one that does not read.
 func (c *clientConn) Write(p []byte) (n int, err error) {
-	for len(p) > writePiece && c.l.writeTimeout > 0 && err == nil {
+	for limit := c.l.writeTimeout(); len(p) > writePiece && limit > 0 && err == nil; {
 		var k int
-		_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
+		_ = c.SetWriteDeadline(time.Now().Add(limit))
 		k, err = c.Conn.Write(p[:writePiece])
 		n, p = n+k, p[k:]
 	}
 	if err == nil {
 		if n > 0 {
-			_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout))
+			_ = c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout()))
 		}
 		var k int
 		k, err = c.Conn.Write(p)

@@ -275,7 +275,7 @@ func (c *call) newSetup() translate.Setup {
 // begin notes that work is about to be done for a client: from here on a Shutdown
 // waits for the call, and gone is called when the client leaves conn.
 func (c *call) begin(conn net.Conn, gone func()) *translate.Error {
-	if !c.s.begin(c) {
+	if !c.s.note(c, conn == nil) {
 		return shuttingDown()
 	}
 	c.begun = true

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"net"
 	"strings"
@@ -13,34 +12,40 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
-	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
 // Server is the proxy: a configuration, its agents, and the clients being
-// served. Make it with New, run it with Serve, end it with Shutdown.
+// served. Make it with New, run it with Serve, give it another configuration with
+// Reload, announce its end with Drain and end it with Shutdown.
 type Server struct {
 	current atomic.Pointer[snapshot]
 	log     *zap.Logger
-	access  *zap.Logger // nil: no access log
+	access  *zap.Logger
 	router  *router
 	http    *fasthttp.Server
 	watcher *watcher
 	certs   *certificates // nil: clients speak without TLS
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
+	hold    time.Duration // how long an answer that was only opened is held back; tests change it
 
-	draining atomic.Bool
+	draining atomic.Bool // not ready any more; every answer closes its connection
 	mu       sync.Mutex
-	running  map[*call]struct{} // requests whose backend is at work
-	idle     chan struct{}      // closed when draining and nothing runs
+	since    time.Time          // when draining began
+	stopped  bool               // accepting has ended, and requests that come are refused
 	cutting  bool               // what runs is being cut; nothing new may begin
-	returned sync.WaitGroup     // connections that came back from streams; none is added when draining
+	running  map[*call]struct{} // requests whose backend is at work
+	idle     chan struct{}      // closed when stopped and nothing runs
+	returned sync.WaitGroup     // connections that came back from streams; none is added when stopped
 	ln       *listener
 	admin    *adminServer // nil: none
 
 	meters    *meters
 	readiness readiness
+	changing  sync.Mutex // one at a time puts another snapshot in place
+	demo      DemoDialer // nil: none
+	reloads   reloads
 	callers
 }
 
@@ -48,29 +53,21 @@ type Server struct {
 // agents; it may be nil if the configuration names none.
 func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	s := &Server{
-		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime,
+		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime,
 		running: map[*call]struct{}{}, idle: make(chan struct{}),
 	}
+	s.demo, s.stop, s.access = demo, make(chan struct{}), log.Named("access")
 	s.meters = newMeters(s)
-	snap := &snapshot{conf: c, agents: map[*config.Agent]*agent{}, welcome: welcome(c)}
-	s.current.Store(snap)
-	if err := s.newCallers(); err != nil {
+	s.countReloads()
+	if err := s.newLimiter(c); err != nil {
 		return nil, err
 	}
-	if c.Log.Access {
-		s.access = log.Named("access")
+	snap, err := s.newSnapshot(c, nil)
+	if err != nil {
+		s.closeCallers()
+		return nil, err
 	}
-	for i := range c.Agents {
-		a, err := newAgent(&c.Agents[i], c.Translate.Strict, demo)
-		if err != nil {
-			s.closeCallers()
-			s.closeAgents()
-			return nil, err
-		}
-		a.info.Created = s.started
-		a.scope = s.limiter.Scope(ratelimit.Agent, c.Agents[i].Name, limits(c.Agents[i].Limits))
-		snap.agents[&c.Agents[i]] = a
-	}
+	s.put(snap)
 	s.meters.set.NewGauge("dragoman_connections", func() float64 {
 		s.mu.Lock()
 		l := s.ln
@@ -81,7 +78,6 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		return float64(l.open())
 	})
 	if c.Server.TLS.CertFile != "" {
-		var err error
 		if s.certs, err = loadCertificates(c.Server.TLS, log); err != nil {
 			s.closeCallers()
 			s.closeAgents()
@@ -89,13 +85,11 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		}
 		s.meters.set.NewGauge("dragoman_tls_certificate_expiry_seconds", s.certs.expiry)
 	}
-	w, err := newWatcher()
-	if err != nil {
+	if s.watcher, err = newWatcher(); err != nil {
 		s.closeCallers()
 		s.closeAgents()
 		return nil, err
 	}
-	s.watcher = w
 	s.http = &fasthttp.Server{
 		Handler:       s.handle,
 		ErrorHandler:  s.protocolError,
@@ -127,11 +121,12 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 
 // Serve answers clients that connect to ln until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
-	l := newListener(ln, s.snapshot().conf.Server.MaxConnections, s.snapshot().conf.Server.Timeouts.Write, s.log)
+	timeouts := s.snapshot().conf.Server.Timeouts
+	l := newListener(ln, s.snapshot().conf.Server.MaxConnections, timeouts.Write, s.log)
 	l.onEvict = s.meters.set.GetOrCreateCounter("dragoman_connections_evicted_total").Inc
-	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, s.snapshot().conf.Server.Timeouts.Header
+	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, timeouts.Header
 	s.mu.Lock()
-	down := s.draining.Load()
+	down := s.stopped
 	s.ln = l
 	if !down && s.certs != nil {
 		s.certs.start()
@@ -141,99 +136,13 @@ func (s *Server) Serve(ln net.Listener) error {
 		return l.Close()
 	}
 	err := s.http.Serve(l)
-	if s.draining.Load() && (err == nil || errors.Is(err, net.ErrClosed)) {
-		return nil
-	}
-	return err
-}
-
-// Shutdown stops accepting, waits for the requests that run, and cuts those
-// that run when ctx ends: their clients are told so in their own protocol. It
-// returns when everything has ended.
-func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	first := !s.draining.Swap(true)
-	ln := s.ln
-	if first && len(s.running) == 0 {
-		close(s.idle)
-	}
+	down = s.stopped
 	s.mu.Unlock()
-	if ln != nil {
-		_ = ln.Close()
-	}
-	select {
-	case <-s.idle:
-	case <-ctx.Done():
-		s.mu.Lock()
-		s.cutting = true
-		cut := make([]*call, 0, len(s.running))
-		for e := range s.running {
-			cut = append(cut, e)
-		}
-		s.mu.Unlock()
-		for _, e := range cut {
-			e.cancel.Cancel(errShutdown)
-		}
-		// They end by themselves: each has at most one write to make, under a
-		// deadline of its own.
-		select {
-		case <-s.idle:
-		case <-time.After(max(s.snapshot().conf.Server.Timeouts.Write, hangUpTime)):
-		}
-	}
-	err := s.disconnect(ctx, ln)
-	if s.certs != nil {
-		s.certs.close()
-	}
-	s.stopAdmin()
-	s.closeCallers()
-	s.closeAgents()
-	if werr := s.watcher.Close(); err == nil {
-		err = werr
-	}
-	return err
-}
-
-// hangUpTime is how long connections have to end once there is no more time.
-const hangUpTime = 2 * time.Second
-
-// disconnect ends the clients' connections. No request runs any more, but
-// answers may still be on their way, and requests may be coming in, which are
-// told that the proxy is shutting down.
-func (s *Server) disconnect(ctx context.Context, ln *listener) error {
-	if ln == nil {
+	if down && (err == nil || errors.Is(err, net.ErrClosed)) {
 		return nil
 	}
-	// fasthttp takes a connection on which nothing was ever sent for a busy one.
-	ln.hangUp(false)
-	end, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	down := make(chan error, 1)
-	go func() {
-		err := s.http.ShutdownWithContext(end)
-		s.returned.Wait()
-		down <- err
-	}()
-	select {
-	case err := <-down:
-		return err
-	case <-ctx.Done():
-	}
-	late := time.NewTimer(hangUpTime)
-	defer late.Stop()
-	select {
-	case err := <-down:
-		return err
-	case <-late.C:
-	}
-	ln.hangUp(true)
-	late.Reset(hangUpTime)
-	select {
-	case err := <-down:
-		return err
-	case <-late.C:
-		return errors.New("a request did not end")
-	}
+	return err
 }
 
 // handBack gives a connection that served a stream to the server again. It waits
@@ -241,7 +150,7 @@ func (s *Server) disconnect(ctx context.Context, ln *listener) error {
 // and close it after the time that a head may take, not after the idle time.
 func (s *Server) handBack(conn net.Conn, early []byte) {
 	s.mu.Lock()
-	down := s.draining.Load()
+	down := s.stopped
 	if !down {
 		s.returned.Add(1)
 	}
@@ -264,8 +173,9 @@ func (s *Server) handBack(conn net.Conn, early []byte) {
 func (s *Server) nextByte(conn net.Conn) []byte {
 	if c := clientOf(conn); c != nil {
 		c.rest()
-		// Shutdown sees that it waits, or this sees the Shutdown.
-		if s.draining.Load() {
+		// Drain is over before this looks, or closes what waits when it is. A request
+		// that was sent ahead is served.
+		if s.draining.Load() && !pending(c.raw) {
 			return nil
 		}
 	}
@@ -275,40 +185,6 @@ func (s *Server) nextByte(conn net.Conn) []byte {
 	first := make([]byte, 1)
 	n, _ := conn.Read(first)
 	return first[:n]
-}
-
-func (s *Server) closeAgents() {
-	for _, a := range s.snapshot().agents {
-		for _, b := range a.backends {
-			b.origin.close()
-		}
-	}
-}
-
-var errShutdown = errors.New("the proxy is shutting down")
-
-// begin notes a request whose backend is about to be called.
-func (s *Server) begin(e *call) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cutting || s.draining.Load() && len(s.running) == 0 {
-		return false
-	}
-	s.running[e] = struct{}{}
-	return true
-}
-
-func (s *Server) end(e *call) {
-	s.mu.Lock()
-	delete(s.running, e)
-	if s.draining.Load() && len(s.running) == 0 {
-		select {
-		case <-s.idle:
-		default:
-			close(s.idle)
-		}
-	}
-	s.mu.Unlock()
 }
 
 // protocolError answers a request that fasthttp could not read, in the words of

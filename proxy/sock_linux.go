@@ -42,6 +42,25 @@ func quietFD(fd uintptr) bool {
 	return again
 }
 
+// pending reports whether something waits to be read on a connection. Its end is
+// nothing that waits.
+func pending(c net.Conn) (waits bool) {
+	sc := descriptorOf(c)
+	if sc == nil {
+		return false
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = rc.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		waits = err == nil && n > 0
+	})
+	return waits
+}
+
 // ackedFD returns TCP_INFO's tcpi_bytes_acked, which counts the SYN as one.
 func ackedFD(fd uintptr) (uint64, bool) {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -21,6 +21,9 @@ func readFD(uintptr, []byte) (n int, again bool, err error) {
 // itself by an error, and the request is not sent again.
 func quietFD(uintptr) bool { return true }
 
+// pending cannot tell here.
+func pending(net.Conn) bool { return false }
+
 // bytesAcked is unknown here, so a request that was written counts as sent.
 func bytesAcked(net.Conn) (uint64, bool) { return 0, false }
 

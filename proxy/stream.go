@@ -240,7 +240,7 @@ func (p *pump) deadline() time.Time {
 		sooner(p.complete.Add(settleTime))
 	}
 	if !p.opened.IsZero() && p.conn == nil && p.c.req.Stream {
-		sooner(p.opened.Add(preambleTime))
+		sooner(p.opened.Add(p.c.s.hold))
 	}
 	if p.c.ans.Held() {
 		sooner(p.spoke.Add(p.c.s.gather))
@@ -412,7 +412,7 @@ func (p *pump) preamble() *translate.Error {
 	p.held, p.out = held, &held.b
 	for !p.over && !p.c.ans.Started() && p.c.ans.Err() == nil {
 		p.step()
-		if !p.opened.IsZero() && (time.Since(p.opened) >= preambleTime || len(held.b) > preambleSize) || p.c.heart.committed() {
+		if !p.opened.IsZero() && (time.Since(p.opened) >= p.c.s.hold || len(held.b) > preambleSize) || p.c.heart.committed() {
 			break
 		}
 	}
@@ -496,13 +496,29 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 		return false
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
-	return c.keepAlive && !c.http10 && !c.s.draining.Load()
+	// While the proxy shuts down handBack serves what was sent ahead, unless the head, which
+	// a heartbeat may have written, has said that the connection closes.
+	return c.keepAlive && !c.http10 && !(c.heart.committed() && c.s.draining.Load())
+}
+
+// forget drops the request, of which an answer that has begun needs but an outline: no
+// agent is asked again.
+func (c *call) forget() {
+	r := c.ans.ForgetRequest()
+	if r == nil {
+		return
+	}
+	c.req = r
+	c.log.dropped = r.Ledger.Names()
+	c.body.drop()
+	c.body = nil
 }
 
 // open writes the head of the response, unless a heartbeat has, and with it what was
 // held back.
 func (p *pump) open(conn net.Conn) {
 	c := p.c
+	c.forget()
 	held := p.held.b
 	defer p.held.drop()
 	p.out, p.held, p.conn = nil, nil, conn

@@ -167,11 +167,8 @@ func (r *recorder) Event(e *Event) {
 		a.started, a.ended, a.reason = true, true, e.Reason
 	case EventFail:
 		a.ended, a.err = true, e.Err
-		if a.started && !e.Err.NoRetry {
-			// The agent has spoken: whatever its error says, it has run.
-			err := *e.Err
-			err.NoRetry = true
-			a.err = &err
+		if a.started {
+			a.err = ranAlready(e.Err)
 		}
 	case EventBlockDelta:
 		a.started = true
@@ -185,6 +182,18 @@ func (r *recorder) Event(e *Event) {
 	if a.fold != nil && a.fold.Size > MaxAnswer && !a.ended {
 		a.fail(Unreadable(errAnswerTooLong))
 	}
+}
+
+// ranAlready is an error of an agent that has spoken: whatever it says, the agent has
+// run. It stands apart so that the frame of Event stays small: the goroutine of each
+// stream keeps the largest stack that it ever needed.
+func ranAlready(e *Error) *Error {
+	if e.NoRetry {
+		return e
+	}
+	err := *e
+	err.NoRetry = true
+	return &err
 }
 
 // encodeSink is the Answer as the last sink of a translated stream.
@@ -272,16 +281,21 @@ func (a *Answer) leave() {
 
 func (a *Answer) frames(p []byte) {
 	a.reader.Feed(p)
-	for {
-		var ok bool
-		if a.current, ok = a.reader.Next(); !ok {
-			break
-		}
+	for a.nextFrame() {
 		a.frame(&a.current)
 	}
 	if err := a.reader.Err(); err != nil {
 		a.breakOff(Unreadable(err))
 	}
+}
+
+// nextFrame stands apart so that the frames below it on the stack do not hold copies
+// of the frame.
+//
+//go:noinline
+func (a *Answer) nextFrame() (ok bool) {
+	a.current, ok = a.reader.Next()
+	return ok
 }
 
 func (a *Answer) frame(f *sse.Frame) {

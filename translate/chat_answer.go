@@ -59,8 +59,14 @@ func newCompletionEncoder(s *Setup, bare bool) *completionEncoder {
 
 // render makes the constant parts.
 func (e *completionEncoder) render() {
-	e.head = append(e.frame(e.head[:0]), `"choices":[{"index":0,"delta":{`...)
-	e.textual = append(append(e.textual[:0], e.head...), `"content":"`...)
+	const room = len(`data: {"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion.chunk","created":0000000000,"model":"",`)
+	const delta, content = `"choices":[{"index":0,"delta":{`, `"content":"`
+	if e.textual == nil { // as long as it is needed: there is one a stream
+		e.textual = make([]byte, 0, room+len(e.s.Model())+len(delta)+len(content))
+	}
+	e.textual = append(append(e.frame(e.textual[:0]), delta...), content...)
+	n := len(e.textual) - len(content)
+	e.head = e.textual[:n:n]
 	switch {
 	case e.bare && e.usage:
 		e.tail = `},"finish_reason":null}],"usage":null}` + "\n\n"
@@ -96,11 +102,18 @@ func offersFunctions(r *Request) bool {
 	return len(r.Tools) > 0 && r.Tools[0].Path.Base == "functions"
 }
 
-// Encode implements Encoder.
+// Encode implements Encoder. What nearly all events are stands apart from the rest, so
+// that it takes little of a stream's stack.
 func (e *completionEncoder) Encode(dst []byte, ev *Event) []byte {
-	switch ev.Kind {
-	case EventBlockDelta:
+	if ev.Kind == EventBlockDelta {
 		return e.delta(dst, ev)
+	}
+	return e.rare(dst, ev)
+}
+
+//go:noinline
+func (e *completionEncoder) rare(dst []byte, ev *Event) []byte {
+	switch ev.Kind {
 	case EventStart:
 		if ev.Created > 0 && ev.Created != e.created {
 			e.created = ev.Created
@@ -237,6 +250,7 @@ func (e *completionEncoder) delta(dst []byte, ev *Event) []byte {
 	return append(dst, e.tail[len(`},"logprobs":null`):]...)
 }
 
+//go:noinline
 func (e *completionEncoder) arguments(dst []byte, b *openBlock, data []byte) []byte {
 	if b.call < 0 {
 		return dst
@@ -259,6 +273,7 @@ func (e *completionEncoder) arguments(dst []byte, b *openBlock, data []byte) []b
 	return append(append(dst, `"}}]`...), e.tail...)
 }
 
+//go:noinline
 func appendLogprobs(dst []byte, t BlockType, raw []byte) []byte {
 	if t == BlockRefusal {
 		dst = append(dst, `{"content":null,"refusal":`...)

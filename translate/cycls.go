@@ -34,6 +34,7 @@ var cyclsProtocol = Protocol{
 	// protocol, raw text.
 	BackendPath:  "/chat",
 	BackendPaths: []string{"/chat/cycls", "/chat", "/"},
+	Forgets:      true,
 	Speaks: Speech{
 		Blocks: Blocks(BlockText, BlockReasoning, BlockToolCall, BlockToolResult, BlockImage, BlockCode, BlockTable,
 			BlockCallout, BlockStatus, BlockStep, BlockData),

@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"errors"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
@@ -17,16 +18,11 @@ import (
 // that client mixes up: a second table, a callout with a style of its own, code
 // in another language.
 type cyclsDecoder struct {
-	s   *Setup
-	dec jsonx.Dec
+	s    *Setup
+	dec  jsonx.Dec
+	next int // index of the next block
 
-	have   uint64 // the fields that the component at hand has
-	fields [numCyclsFields]cyclsSlot
-
-	ev    Event
-	delta Event
-	block Block
-	next  int // index of the next block
+	*cyclsScratch // while a frame is at work
 
 	era   cyclsEra
 	named []byte // the array era's open component
@@ -48,6 +44,31 @@ type cyclsDecoder struct {
 	text  []byte // scratch
 }
 
+// cyclsScratch is what only a frame needs: streams wait most of the time, and share it.
+type cyclsScratch struct {
+	have   uint64 // the fields that the component at hand has
+	fields [numCyclsFields]cyclsSlot
+
+	ev    Event
+	delta Event // has only ever the fields of a delta
+	block Block
+}
+
+var cyclsScratches = sync.Pool{New: func() any { return &cyclsScratch{delta: Event{Kind: EventBlockDelta}} }}
+
+// borrow gets the scratch; what it holds of the last borrower means nothing.
+func (d *cyclsDecoder) borrow() {
+	d.cyclsScratch = cyclsScratches.Get().(*cyclsScratch) //nolint:forcetypeassert // the pool holds nothing else
+	d.have = 0
+}
+
+// giveBack ends the use of the scratch, which then keeps nothing of an answer alive.
+func (d *cyclsDecoder) giveBack() {
+	d.delta.Data = nil
+	cyclsScratches.Put(d.cyclsScratch)
+	d.cyclsScratch = nil
+}
+
 // cyclsSlot is a member's value: decoded if it is a string, else raw.
 type cyclsSlot struct {
 	kind jsonx.Kind
@@ -65,9 +86,7 @@ type cyclsHeld struct {
 
 // NewDecoder implements Backend.
 func (cyclsCodec) NewDecoder(s *Setup) Decoder {
-	d := &cyclsDecoder{s: s, era: cyclsEraOf(s.Agent)}
-	d.delta.Kind = EventBlockDelta
-	return d
+	return &cyclsDecoder{s: s, era: cyclsEraOf(s.Agent)}
 }
 
 var (
@@ -88,6 +107,12 @@ func (d *cyclsDecoder) Frame(f *sse.Frame, out Sink) {
 	if d.ended {
 		return
 	}
+	d.borrow()
+	d.frame(f, out)
+	d.giveBack()
+}
+
+func (d *cyclsDecoder) frame(f *sse.Frame, out Sink) {
 	data := f.Data
 	if len(data) == 0 {
 		if f.Event == nil && f.Data == nil && len(f.Raw) > 0 && f.Raw[0] == ':' {
@@ -121,6 +146,8 @@ func (d *cyclsDecoder) Frame(f *sse.Frame, out Sink) {
 // for .89 and .90), from .141 on a body may end cleanly with events missing. Text
 // without events has no end but the body's.
 func (d *cyclsDecoder) End(cause *Error, out Sink) {
+	d.borrow()
+	defer d.giveBack()
 	switch {
 	case d.ended:
 	case d.held.held:
@@ -137,6 +164,8 @@ func (d *cyclsDecoder) End(cause *Error, out Sink) {
 
 // JSON implements Decoder: {"role":"assistant","parts":[…]}.
 func (d *cyclsDecoder) JSON(body []byte, out Sink) {
+	d.borrow()
+	defer d.giveBack()
 	doc := gjson.Parse(viewString(body))
 	parts, content := doc.Get("parts"), doc.Get("content")
 	switch {

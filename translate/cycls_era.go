@@ -190,6 +190,8 @@ func (d *cyclsDecoder) Text(p []byte, out Sink) {
 	if d.ended {
 		return
 	}
+	d.borrow()
+	defer d.giveBack()
 	d.start(out, "")
 	if len(d.tail) > 0 {
 		d.tail = append(d.tail, p...)

@@ -1,6 +1,9 @@
 package translate
 
-import "unicode/utf8"
+import (
+	"sync"
+	"unicode/utf8"
+)
 
 // gatherMax is how many bytes of tiny deltas become one at most.
 const gatherMax = 1 << 10
@@ -17,8 +20,10 @@ type gather struct {
 	buf   []byte // not yet sent
 	run   bool   // what went out last of the block was tiny
 	hold  bool
-	event Event
 }
+
+// gathered are events for flush, which few streams need at the same time.
+var gathered = sync.Pool{New: func() any { return &Event{Kind: EventBlockDelta} }}
 
 // Event implements Sink.
 func (g *gather) Event(e *Event) {
@@ -59,8 +64,11 @@ func (g *gather) flush() {
 	if len(g.buf) == 0 {
 		return
 	}
-	g.event = Event{Kind: EventBlockDelta, Index: g.index, Data: g.buf}
+	e := gathered.Get().(*Event) //nolint:forcetypeassert // the pool holds nothing else
+	e.Index, e.Data = g.index, g.buf
 	g.run = true
-	g.next.Event(&g.event)
+	g.next.Event(e)
+	e.Data = nil
+	gathered.Put(e)
 	g.buf = g.buf[:0]
 }

@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
@@ -29,13 +30,20 @@ type render struct {
 	texts []*textState // by message, in the order of their ordinals
 	kind  reasoningKind
 
-	// Content comes one block at a time, so one renderer will do. The rest is
-	// scratch.
-	md    markdown
+	md *markdown // content comes one block at a time, so one will do; nil: none has come
+
+	*renderScratch // while an event is at work
+}
+
+// renderScratch is what only an event needs: streams wait most of the time, and share
+// it.
+type renderScratch struct {
 	buf   []byte
 	block Block
 	event Event
 }
+
+var renderScratches = sync.Pool{New: func() any { return &renderScratch{} }}
 
 type renderMode uint8
 
@@ -89,6 +97,14 @@ func newRender(s *Setup, speaks *Speech, next Sink) Sink {
 
 // Event implements Sink.
 func (r *render) Event(e *Event) {
+	r.renderScratch = renderScratches.Get().(*renderScratch) //nolint:forcetypeassert // the pool holds nothing else
+	r.take(e)
+	r.block.Text, r.event.Data, r.event.Block = "", nil, nil // nothing of an answer is kept alive
+	renderScratches.Put(r.renderScratch)
+	r.renderScratch = nil
+}
+
+func (r *render) take(e *Event) {
 	switch e.Kind {
 	case EventBlockDelta:
 		if b := r.find(e.Index); b != nil {
@@ -206,6 +222,9 @@ func (r *render) startContent(s *renderBlock, e *Event) {
 			r.note("file.data")
 		}
 		b := &r.open[len(r.open)-1]
+		if r.md == nil {
+			r.md = &markdown{}
+		}
 		r.buf = r.md.start(r.buf[:0], block)
 		r.send(b)
 	}
@@ -255,12 +274,7 @@ func (r *render) delta(b *renderBlock, e *Event) {
 		r.next.Event(e)
 	case renderText:
 		if !b.begun && !(b.text.parted && b.text.any && !b.thought && onlyNewlines(e.Data)) { // those count when words follow
-			if prefix := r.begin(b, e.Data); prefix != "" {
-				r.event = *e
-				r.buf = append(append(r.buf[:0], prefix...), e.Data...)
-				r.event.Data = r.buf
-				e = &r.event
-			}
+			e = r.first(b, e)
 		}
 		b.text.add(e.Data)
 		r.next.Event(e)
@@ -283,6 +297,20 @@ func (r *render) delta(b *renderBlock, e *Event) {
 		r.buf = r.md.delta(r.buf[:0], e.Data)
 		r.send(b)
 	}
+}
+
+// first is the first delta of a block of text, with what must stand before it.
+//
+//go:noinline
+func (r *render) first(b *renderBlock, e *Event) *Event {
+	prefix := r.begin(b, e.Data)
+	if prefix == "" {
+		return e
+	}
+	r.event = *e
+	r.buf = append(append(r.buf[:0], prefix...), e.Data...)
+	r.event.Data = r.buf
+	return &r.event
 }
 
 func (r *render) annotation(b *renderBlock, e *Event) {

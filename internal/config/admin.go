@@ -26,7 +26,7 @@ func (a Admin) Network() (network, address string) { return Server{Listen: a.Lis
 func (a *Admin) read(v value) {
 	v.mapping(fields{
 		"listen": a.readListen,
-		"pprof":  nil,
+		"pprof":  boolean(&a.PProf),
 	})
 }
 

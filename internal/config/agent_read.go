@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -19,12 +20,13 @@ var agentName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // agentList is the list of agents while it is read: the agents, and where they are in the file.
 type agentList struct {
-	agents  []Agent
-	names   []value   // where each name is; its node is nil where there is none
-	aliases [][]value // where each alias is
-	aliased []bool    // whether aliases are written at all
-	models  []value   // where to warn about the model
-	broken  bool      // at least one name could not be read
+	agents    []Agent
+	names     []value   // where each name is; its node is nil where there is none
+	aliases   [][]value // where each alias is
+	aliased   []bool    // whether aliases are written at all
+	models    []value   // where to warn about the model
+	fallbacks [][]value // where each fallback is
+	broken    bool      // at least one name could not be read
 }
 
 // readAgents reads the list of agents; it is nil where there is none.
@@ -51,6 +53,7 @@ func (l *agentList) read(v value) {
 	l.aliases = append(l.aliases, nil)
 	l.aliased = append(l.aliased, false)
 	l.models = append(l.models, v)
+	l.fallbacks = append(l.fallbacks, nil)
 	i := len(l.names) - 1
 	defer func() { l.agents = append(l.agents, a) }()
 
@@ -82,32 +85,35 @@ func (l *agentList) read(v value) {
 		"strict":           boolean(&a.Strict),
 		"defaults":         func(v value) { defaults = a.Defaults.read(v) },
 		"options":          func(v value) { options = readOptions(v) },
-		"urls":             nil,
-		"health":           nil,
-		"retry":            nil,
-		"read_ahead":       nil,
+		"urls":             func(value) {},
+		"balance":          a.Balance.read,
+		"health":           a.Health.read,
+		"retry":            a.Retry.read,
+		"read_ahead":       size(&a.ReadAhead, 64*KiB, GiB),
 		"limits":           a.Limits.read,
-		"fallback":         nil,
+		"fallback":         func(v value) { a.Fallback, l.fallbacks[i] = readFallback(v) },
 	})
 	if w == nil {
 		l.broken = true
 		return
 	}
 	for _, key := range []string{"name", "protocol", "url"} {
-		if _, ok := w[key]; !ok {
+		_, ok := w[key]
+		if _, several := w["urls"]; key == "url" && several {
+			ok = true
+		}
+		if !ok {
 			v.problem("%s", map[string]string{
 				"name":     "name is required: what clients call the agent by",
 				"protocol": "protocol is required: one of " + strings.Join(v.d.opts.Protocols, ", "),
-				"url":      "url is required: http://host:port, https://host:port, unix:/path or demo:protocol",
+				"url":      "url is required: http://host:port, https://host:port, unix:/path or demo:protocol (or urls, a list of them)",
 			}[key])
 		}
 	}
 	if a.Name == "" {
 		l.broken = true
 	}
-	if at, ok := w["url"]; ok {
-		a.readURL(at)
-	}
+	a.readURLs(w)
 	if at, ok := w["path"]; ok && at.node.Kind == yaml.SequenceNode && a.Protocol != "" && a.Protocol != "cycls" {
 		at.problem("wants one path: a list, to be probed, is for protocol cycls only")
 	}
@@ -119,6 +125,9 @@ func (l *agentList) read(v value) {
 	}
 	if at, ok := w["credential"]; ok {
 		a.checkCredential(at, w["headers"])
+	}
+	if at, ok := w["read_ahead"]; ok && a.Protocol != "" && a.Protocol != "cycls" {
+		at.warn("is for protocol cycls only: other servers wait for a slow reader")
 	}
 	a.checkOptions(options)
 	a.checkDefaults(defaults)
@@ -180,6 +189,34 @@ func (a *Agent) readPath(v value) {
 	read(v)
 }
 
+// maxURLs is how many replicas an agent may have.
+const maxURLs = 64
+
+// readURLs reads url, or urls.
+func (a *Agent) readURLs(w map[string]value) {
+	one, ok := w["url"]
+	list, several := w["urls"]
+	switch {
+	case ok && several:
+		list.problem("excludes url: write one or the other")
+		return
+	case ok:
+		a.readURL(one)
+		return
+	case !several:
+		return
+	}
+	if !list.list("urls", func(_ int, at value) { a.readURL(at) }) {
+		return
+	}
+	switch n := len(list.node.Content); {
+	case n == 0:
+		list.problem("is empty: write at least one url")
+	case n > maxURLs:
+		list.problem("holds %d urls: at most %d are balanced; put a load balancer in front of more", n, maxURLs)
+	}
+}
+
 func (a *Agent) readURL(v value) {
 	text, ok := v.text("a url")
 	if !ok {
@@ -194,7 +231,11 @@ func (a *Agent) readURL(v value) {
 		v.problem("is a demo agent of another protocol: write demo: and the agent's own protocol")
 		return
 	}
-	a.URLs = []Target{t}
+	if slices.Contains(a.URLs, t) {
+		v.problem("is written twice: leave one out")
+		return
+	}
+	a.URLs = append(a.URLs, t)
 	// The habit of OpenAI's base urls.
 	if strings.HasSuffix(t.BasePath, "/v1") && len(a.Path) == 0 && slices.Contains([]string{"chat", "responses", "ticos", "swarms"}, a.Protocol) {
 		v.warn("ends in /v1, and so the backend is asked for /v1/v1/…: leave /v1 out here, or set path")
@@ -205,7 +246,7 @@ func (a *Agent) checkTLS(v value, written map[string]value) {
 	if a.TLS == (TLS{}) || len(a.URLs) == 0 {
 		return
 	}
-	if a.URLs[0].Scheme != "https" {
+	if slices.ContainsFunc(a.URLs, func(t Target) bool { return t.Scheme != "https" }) {
 		v.problem("is for https:// only, which the url is not: change the url, or leave tls out")
 		return
 	}
@@ -221,7 +262,7 @@ func (a *Agent) checkCredential(v, headers value) {
 			headers.problem("sets the header of the credential: leave one out")
 		}
 	}
-	if len(a.URLs) > 0 && a.URLs[0].Scheme == "http" && !a.URLs[0].Loopback() {
+	if slices.ContainsFunc(a.URLs, func(t Target) bool { return t.Scheme == "http" && !t.Loopback() }) {
 		v.warn("goes over the network unencrypted: use an https:// url")
 	}
 }
@@ -238,9 +279,94 @@ func (t *AgentTimeouts) read(v value) {
 func (h *Heartbeat) read(v value) {
 	v.mapping(fields{
 		"stream":            spanOrZero(&h.Stream),
-		"before_first_byte": nil,
-		"json":              nil,
+		"before_first_byte": spanOrZero(&h.BeforeFirstByte),
+		"json":              spanOrZero(&h.JSON),
 	})
+}
+
+func (b *Balance) read(v value) {
+	v.mapping(fields{
+		"max_concurrent": integer(&b.MaxConcurrent, 0, 1_000_000),
+		"failures":       integer(&b.Failures, 0, 1000),
+		"error_rate":     share(&b.ErrorRate),
+		"pause":          boundedSpan(&b.Pause, 100*time.Millisecond, time.Hour),
+		"slow_start":     boundedSpan(&b.SlowStart, 0, time.Hour),
+	})
+}
+
+func (h *Health) read(v value) {
+	w := v.mapping(fields{
+		"interval": spanOrZero(&h.Interval),
+		"timeout":  boundedSpan(&h.Timeout, 10*time.Millisecond, time.Minute),
+		"path":     h.readPath,
+		"ready":    boolean(&h.Ready),
+	})
+	at, ok := w["interval"]
+	switch {
+	case ok && h.Interval > 0 && h.Interval < 100*time.Millisecond:
+		at.problem("must be at least 100ms, or 0s for no checks")
+	case ok && h.Interval > 0 && h.Interval < h.Timeout:
+		at.problem("is shorter than the timeout of a check, %v: make it longer, or set timeout too", h.Timeout)
+	}
+	if at, ok := w["path"]; ok && h.Path != "" && h.Interval == 0 {
+		at.warn("is never asked: set interval too")
+	}
+}
+
+func (h *Health) readPath(v value) {
+	text, ok := v.text("a path such as /health")
+	if !ok || text == "" {
+		return
+	}
+	if problem := checkPath(text); problem != "" {
+		v.problem("%s", problem)
+		return
+	}
+	h.Path = text
+}
+
+func (r *Retry) read(v value) {
+	v.mapping(fields{
+		"idempotent": boolean(&r.Idempotent),
+		"attempts":   integer(&r.Attempts, 0, 10),
+		"budget":     share(&r.Budget),
+	})
+}
+
+// readFallback reads names of agents, and where each is.
+func readFallback(v value) (names []string, at []value) {
+	if v.isNull() {
+		return nil, nil
+	}
+	v.list("names of agents", func(_ int, v value) {
+		name := readName(v)
+		switch {
+		case name == "":
+		case slices.Contains(names, name):
+			v.problem("is written twice: leave one out")
+		default:
+			names, at = append(names, name), append(at, v)
+		}
+	})
+	return names, at
+}
+
+// checkFallbacks reports fallbacks that are no other agents.
+func (l *agentList) checkFallbacks() {
+	for i, a := range l.agents {
+		for j, name := range a.Fallback {
+			at := l.fallbacks[i][j]
+			k := slices.IndexFunc(l.agents, func(b Agent) bool { return b.Name == name })
+			switch {
+			case name == a.Name:
+				at.problem("is the agent itself: name another one")
+			case k < 0 && !l.broken:
+				at.problem("names no agent: write the name of one, not an alias")
+			case k >= 0 && l.agents[k].Credential.Forward && !a.Credential.Forward:
+				at.warn("is an agent that checks its users itself, by the client's Authorization, which this agent's clients need not send")
+			}
+		}
+	}
 }
 
 // read reads the defaults and returns where those that are written are.

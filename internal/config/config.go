@@ -188,6 +188,7 @@ func (c *Config) readAgents(v value, written map[string]value, listed *agentList
 	}
 	c.Agents = listed.agents
 	listed.checkNames()
+	listed.checkFallbacks()
 	if len(c.Agents) == 1 && !listed.aliased[0] {
 		c.Agents[0].Aliases = []string{"*"}
 	}

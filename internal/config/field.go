@@ -48,6 +48,27 @@ func integer(to *int, least, most int) func(value) {
 	}
 }
 
+// share reads a part of a whole: 20% or 0.2.
+func share(to *float64) func(value) {
+	const want = "a share such as 20% or 0.2, from 0 to 1"
+	return func(v value) {
+		text, ok := v.scalar(want)
+		if !ok {
+			return
+		}
+		number, percent := strings.CutSuffix(text, "%")
+		f, err := strconv.ParseFloat(number, 64)
+		if percent {
+			f /= 100
+		}
+		if err != nil || !(f >= 0 && f <= 1) {
+			v.problem("wants %s, not %s", want, v.shown())
+			return
+		}
+		*to = f
+	}
+}
+
 // temperature reads a number that is not negative; null is none.
 func temperature(to **float64) func(value) {
 	return func(v value) {

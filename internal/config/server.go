@@ -78,7 +78,8 @@ type ServerTimeouts struct {
 	Write time.Duration
 
 	// DrainDelay is how long the proxy goes on as before after SIGTERM, but for being not ready and for closing each
-	// connection behind its answer: load balancers need that long to notice. Default: 5s. It is part of Drain.
+	// connection behind its answer: load balancers need that long to notice. Default: 5s. It is part of
+	// Drain, and cut short where that is shorter.
 	DrainDelay time.Duration
 
 	// Drain is how long running requests may go on after the signal to stop; then they are cut, and told so. Default:
@@ -211,14 +212,17 @@ func (s *Server) readTrustedProxies(v value) {
 }
 
 func (t *ServerTimeouts) read(v value) {
-	v.mapping(fields{
+	w := v.mapping(fields{
 		"header":      span(&t.Header),
 		"body":        span(&t.Body),
 		"idle":        span(&t.Idle),
 		"write":       span(&t.Write),
 		"drain":       spanOrZero(&t.Drain),
-		"drain_delay": nil,
+		"drain_delay": spanOrZero(&t.DrainDelay),
 	})
+	if at, ok := w["drain_delay"]; ok && t.DrainDelay > 0 && t.DrainDelay >= t.Drain {
+		at.problem("is part of drain, which is %v: make it shorter than that", t.Drain)
+	}
 }
 
 func (s *Server) readListen(v value) {

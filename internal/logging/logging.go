@@ -13,10 +13,25 @@ import (
 // New makes a logger that writes to w. level is debug, info, warn or error;
 // format is json or console.
 func New(level, format string, w io.Writer) (*zap.Logger, error) {
-	var l zapcore.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level: %w", err)
+	l, err := Level(level)
+	if err != nil {
+		return nil, err
 	}
+	return At(l, format, w), nil
+}
+
+// Level reads a level for [At]: debug, info, warn or error. It can be changed while loggers
+// are in use.
+func Level(level string) (zap.AtomicLevel, error) {
+	l, err := zap.ParseAtomicLevel(level)
+	if err != nil {
+		return l, fmt.Errorf("log level: %w", err)
+	}
+	return l, nil
+}
+
+// At is [New] with a level that can be changed later.
+func At(level zap.AtomicLevel, format string, w io.Writer) *zap.Logger {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.MessageKey = "time", "message"
 	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
@@ -28,5 +43,5 @@ func New(level, format string, w io.Writer) (*zap.Logger, error) {
 		c.EncodeLevel = zapcore.CapitalLevelEncoder
 		enc = zapcore.NewConsoleEncoder(c)
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), l)), nil
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level))
 }
