@@ -76,7 +76,7 @@ func (s *service) drain(sig os.Signal, signals <-chan os.Signal) error {
 	go func() {
 		<-signals
 		s.log.Warn("second signal: leaving at once")
-		os.Exit(exitFailed) // the operator asked twice; what ran was cut without a word
+		os.Exit(exitFailed) //nolint:forbidigo // the operator asked twice: what runs is cut without a word
 	}()
 	if sig == syscall.SIGTERM && t.DrainDelay > 0 {
 		delay := time.NewTimer(min(t.DrainDelay, t.Drain-min(2*time.Second, t.Drain/4)))

@@ -417,6 +417,7 @@ func TestReaderBehindThatCloses(t *testing.T) {
 			body, headers := f.ask("hello", true)
 			c.send("POST", f.path, body, headers)
 			<-done
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // so that the proxy has read it; no test fails if not
 			_ = c.Close()
 			if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
 				t.Errorf("%s, ends=%t: logged %v", f.name, ends, line)

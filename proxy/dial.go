@@ -30,8 +30,8 @@ func refuseForbidden(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// dialer returns how this origin is reached. net.Dialer brings both address
-// families with happy eyeballs, TCP keep-alive and TCP_NODELAY by itself.
+// dialer returns how this origin is reached: directly, whatever proxies the environment names. net.Dialer brings TCP
+// keep-alive and TCP_NODELAY by itself. A name is resolved at every dial.
 func (cfg *originConfig) dialer() func(context.Context) (net.Conn, error) {
 	if cfg.Dial != nil {
 		return cfg.Dial
@@ -40,12 +40,37 @@ func (cfg *originConfig) dialer() func(context.Context) (net.Conn, error) {
 	network, addr := "tcp", cfg.Addr
 	if cfg.Scheme == "unix" {
 		network = "unix"
-	} else if !cfg.AllowLinkLocal {
-		d.Control = refuseForbidden
+	} else {
+		if !cfg.AllowLinkLocal {
+			d.Control = refuseForbidden
+		}
+		if host, port, ok := cfg.hostName(); ok {
+			r := &resolver{host: host, port: port, timeout: cfg.ConnectTimeout / 2, lookup: cfg.Lookup, control: d.Control}
+			if r.timeout <= 0 {
+				r.timeout = defaultConnectTimeout / 2
+			}
+			if r.lookup == nil {
+				r.lookup = systemLookup
+			}
+			return r.dial
+		}
 	}
 	return func(ctx context.Context) (net.Conn, error) {
 		return d.DialContext(ctx, network, addr)
 	}
+}
+
+// hostName is the name and port of an origin that is found by name, not by address.
+func (cfg *originConfig) hostName() (host, port string, ok bool) {
+	if cfg.Dial != nil || cfg.Scheme == "unix" {
+		return "", "", false
+	}
+	host, port, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return "", "", false
+	}
+	_, err = netip.ParseAddr(host)
+	return host, port, err != nil
 }
 
 // clientTLS completes the TLS configuration of an https origin: the name to

@@ -485,7 +485,7 @@ func TestPreambleBehindAHeartbeatIsNotHeldBack(t *testing.T) {
 			v.chunk(rest + backendScripts[1].rest)
 			v.end()
 		})
-		r := start(t, agentYAML("responses", back.addr), beating(beatOften))
+		r := start(t, agentYAML("responses", back.addr), beating(beatOften), func(s *Server) { s.hold = time.Hour })
 		c := r.dial()
 		body, headers := f.ask("hello", true)
 		c.send("POST", f.path, body, headers)

@@ -50,6 +50,7 @@ func (s *Server) newSnapshot(c *config.Config, old *snapshot) (_ *snapshot, err 
 // put puts a snapshot in force.
 func (s *Server) put(next *snapshot) {
 	s.current.Store(next)
+	s.followProbes()
 	if len(next.conf.WatchedFiles()) > 0 {
 		s.watching.Do(func() { s.done.Go(func() { s.watchKeys(keyFileAge) }) })
 	}
@@ -81,6 +82,7 @@ func (s *snapshot) retire(other *snapshot) {
 
 // closeAgents ends what is kept for agents, once nothing runs.
 func (s *Server) closeAgents() {
+	s.stopProbes()
 	for _, a := range s.snapshot().agents {
 		for _, b := range a.backends {
 			b.close()

@@ -43,6 +43,7 @@ type Server struct {
 
 	meters    *meters
 	readiness readiness
+	probes    prober
 	changing  sync.Mutex // one at a time puts another snapshot in place
 	demo      DemoDialer // nil: none
 	reloads   reloads
@@ -135,6 +136,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	if down {
 		return l.Close()
 	}
+	s.startProbes()
 	err := s.http.Serve(l)
 	s.mu.Lock()
 	down = s.stopped

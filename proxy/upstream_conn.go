@@ -76,6 +76,7 @@ type upstreamConn struct {
 	acks bool   // ack0 is known
 
 	idleSince time.Time
+	retire    time.Time // when it is too old for another request; zero: never
 
 	// Arguments and results of readFD and quietFD, and the functions as values
 	// made once: the descriptor is reached through a callback.

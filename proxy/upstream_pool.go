@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -13,6 +14,9 @@ const (
 	defaultKeepAlive      = 4 * time.Second // Python servers close at 5 s
 	defaultMaxHeader      = 64 << 10
 	maxIdleConns          = 256 // for one origin
+	// oldestNamed is how long a connection to a name serves requests, so that an address that changed counts within a minute
+	// also where connections are never idle. Up to a quarter less, so that they are not all made anew together.
+	oldestNamed = 55 * time.Second
 )
 
 // originConfig says where a backend is and how it is reached.
@@ -36,6 +40,8 @@ type originConfig struct {
 	// Dial replaces the dialler, for a listener in memory. Its connections may
 	// lack a descriptor. It must give up when the context does.
 	Dial func(context.Context) (net.Conn, error)
+	// Lookup replaces the system's resolver; nil: the system's.
+	Lookup lookupFunc
 	// AllowLinkLocal permits link-local and metadata addresses, which are else
 	// refused at the moment of dialling, whatever the name resolved to.
 	AllowLinkLocal bool
@@ -49,9 +55,10 @@ type originConfig struct {
 // timeout, it hides a Content-Length beside Transfer-Encoding, and its retry
 // cannot tell a stale connection from a backend that read the request and died.
 type origin struct {
-	cfg  originConfig
-	dial func(context.Context) (net.Conn, error)
-	tls  *tls.Config
+	cfg   originConfig
+	named bool // found by a name, which may come to mean another address
+	dial  func(context.Context) (net.Conn, error)
+	tls   *tls.Config
 
 	mu      sync.Mutex
 	idle    []*upstreamConn // the last one is the one used last
@@ -71,7 +78,8 @@ func newOrigin(cfg originConfig) *origin {
 	if cfg.MaxHeader <= 0 {
 		cfg.MaxHeader = defaultMaxHeader
 	}
-	return &origin{cfg: cfg, dial: cfg.dialer(), tls: cfg.clientTLS()}
+	_, _, named := cfg.hostName()
+	return &origin{cfg: cfg, named: named, dial: cfg.dialer(), tls: cfg.clientTLS()}
 }
 
 // close closes the idle connections. Requests under way go on, and their
@@ -111,7 +119,7 @@ func (o *origin) take(now time.Time) *upstreamConn {
 		o.idle[n-1] = nil
 		o.idle = o.idle[:n-1]
 		o.mu.Unlock()
-		if now.Sub(u.idleSince) < o.cfg.KeepAlive && u.alive() {
+		if now.Sub(u.idleSince) < o.cfg.KeepAlive && !u.old(now) && u.alive() {
 			return u
 		}
 		u.closeIdle()
@@ -119,10 +127,11 @@ func (o *origin) take(now time.Time) *upstreamConn {
 }
 
 // put keeps a connection for the next request, or closes it when there are
-// enough.
+// enough or it is too old.
 func (o *origin) put(u *upstreamConn) {
-	if o.cfg.KeepAlive > 0 {
-		u.idleSince = time.Now()
+	now := time.Now()
+	if o.cfg.KeepAlive > 0 && !u.old(now) {
+		u.idleSince = now
 		o.mu.Lock()
 		if !o.closed && len(o.idle) < maxIdleConns {
 			o.idle = append(o.idle, u)
@@ -197,7 +206,7 @@ func (o *origin) connect(cn *cancel, total time.Time) (*upstreamConn, error) {
 		return nil, cause
 	}
 	if o.tls == nil {
-		return newUpstreamConn(c), nil
+		return o.begin(c), nil
 	}
 	// With deadlines and cancelling by closing, the handshake needs no goroutine
 	// to watch a context.
@@ -211,8 +220,20 @@ func (o *origin) connect(cn *cancel, total time.Time) (*upstreamConn, error) {
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Time{})
-	return newUpstreamConn(t), nil
+	return o.begin(t), nil
 }
+
+// begin is a connection that is ready for its first request.
+func (o *origin) begin(c net.Conn) *upstreamConn {
+	u := newUpstreamConn(c)
+	if o.named {
+		u.retire = time.Now().Add(oldestNamed - rand.N(oldestNamed/4)) // #nosec G404 -- no secret
+	}
+	return u
+}
+
+// old reports whether the connection served long enough.
+func (u *upstreamConn) old(now time.Time) bool { return !u.retire.IsZero() && !now.Before(u.retire) }
 
 // dialTimeout marks an error of a dial that ran out of time, whatever a dialler
 // made of it.

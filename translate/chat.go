@@ -18,7 +18,7 @@ var chatProtocol = Protocol{
 		{Method: "GET", Path: "/v1/models/{id}", Op: OpAgent},
 	},
 	BackendPath: "/v1/chat/completions",
-	Forgets:     true,
+	Probe:       modelsBeside,
 	Speaks: Speech{
 		Blocks: Blocks(BlockText, BlockReasoning, BlockRefusal, BlockToolCall),
 		// Tool calls are told apart by their index, text and reasoning by

@@ -33,8 +33,8 @@ var cyclsProtocol = Protocol{
 	// order matters: POST / of the versions that have /chat/cycls is another
 	// protocol, raw text.
 	BackendPath:  "/chat",
+	Probe:        func(string) string { return "/config" },
 	BackendPaths: []string{"/chat/cycls", "/chat", "/"},
-	Forgets:      true,
 	Speaks: Speech{
 		Blocks: Blocks(BlockText, BlockReasoning, BlockToolCall, BlockToolResult, BlockImage, BlockCode, BlockTable,
 			BlockCallout, BlockStatus, BlockStep, BlockData),

@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dragoman-proxy/dragoman/internal/sse"
@@ -43,6 +44,9 @@ type Protocol struct {
 	// BackendPath is where a backend listens when the configuration is silent.
 	// {id} stands for the agent's id, which is the model.
 	BackendPath string
+	// Probe is the path of a GET that costs a backend nothing and says that it is there, given the path where its agent is
+	// called; empty, or nil: there is none.
+	Probe func(path string) string
 	// BackendPaths are the paths tried in turn on 404 and 405 when the
 	// configuration is silent; the first that is served is remembered. nil:
 	// BackendPath alone.
@@ -50,9 +54,6 @@ type Protocol struct {
 	// Speaks says which block types a client of the protocol has words for;
 	// what is missing is rendered as Markdown or dropped by the render stage.
 	Speaks Speech
-	// Forgets says that answers of the protocol repeat nothing of the request but its
-	// model: while one streams, an outline of the request is kept and not all of it.
-	Forgets bool
 	// Query makes the raw query string of a backend's request; nil: none.
 	Query func(r *Request, a *Agent) string
 	// AsksStream says what a backend of this protocol can be asked for.
@@ -424,4 +425,14 @@ type Tap struct {
 	// Told says that the backend itself has told the failure in what passed
 	// through: only the protocol's end is missing.
 	Told bool
+}
+
+// modelsBeside is the list of models of a server whose endpoint is at path.
+func modelsBeside(path string) string {
+	for _, endpoint := range []string{"/chat/completions", "/responses"} {
+		if before, ok := strings.CutSuffix(path, endpoint); ok && !strings.Contains(before, "{id}") {
+			return before + "/models"
+		}
+	}
+	return ""
 }

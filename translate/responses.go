@@ -19,6 +19,7 @@ var responsesProtocol = Protocol{
 		{Method: "POST", Path: "/responses", Op: OpGenerate},
 	},
 	BackendPath: "/v1/responses",
+	Probe:       modelsBeside,
 	Speaks:      respSpeech,
 	AsksStream:  StreamAsAsked,
 	TakesItems:  true,

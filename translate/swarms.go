@@ -21,6 +21,7 @@ var swarmsProtocol = Protocol{
 		{Method: "GET", Path: "/health", Op: OpHealth},
 	},
 	BackendPath: swarmsPath,
+	Probe:       func(string) string { return "/health" },
 	MaxTokensAt: []string{"agent_config.llm_args.max_tokens", "agent_config.llm_args.max_completion_tokens", "agent_config.max_tokens"},
 	// Outputs tell commentary from the answer by their order: the last one is
 	// the answer.
