@@ -13,7 +13,8 @@ type Admin struct {
 	// the same host needs an address of its own; port 0 lets the system choose one.
 	Listen string
 
-	// PProf serves profiles of the process under /debug/pprof/. Default: false. They show what the process works on.
+	// PProf serves profiles of the process under /debug/pprof/. Default: false. They cost time while they are taken, and a
+	// heap or a trace shows what the process works on: turn it on while you look for something.
 	PProf bool
 }
 

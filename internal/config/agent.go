@@ -19,25 +19,28 @@ type Agent struct {
 	// Protocol is what the backend speaks. Required: chat, responses, cognipeer, ticos, swarms or cycls.
 	Protocol string
 
-	// URLs are where the backend is: one `url`, or several `urls` of replicas that all do the same. Required, in one form or
-	// the other. See [Target].
+	// URLs are where the backend is: one `url`, or up to 64 `urls` of replicas that all do the same. Exactly one of both is
+	// required. See [Target].
 	URLs []Target
 
-	// Balance says how requests are shared among several urls. See [Balance].
+	// Balance says how requests are shared among the urls, and when one of them is left alone. See [Balance].
 	Balance Balance
 
-	// Health asks the backends now and then whether they work. Default: not. See [Health].
+	// Health asks the urls now and then whether they work. Default: it does not, and only requests tell. See [Health].
 	Health Health
 
-	// Retry says when a request that failed is tried again. See [Retry].
+	// Retry says when a request that failed is tried again, on another url or by a fallback. See [Retry].
 	Retry Retry
 
-	// Fallback names agents that are asked, in this order, when this one cannot have begun with a request. They may speak
-	// another protocol. Default: none.
+	// Fallback names other agents, not their aliases, that are asked in this order when no url of this one is left to try; of
+	// whatever protocol, because the request is written anew for each. Their own fallbacks are not followed, their limits
+	// count, and a caller need not be allowed to call them. Each that a request is sent to is one of the attempts of [Retry],
+	// and has what is left of the total time of this agent. Default: none.
 	Fallback []string
 
-	// ReadAhead is how much of an answer is read ahead of a slow client, for protocol cycls, whose servers throw away what is
-	// not read in time. Default: 1MiB. A client that falls further behind is cut off, and told so.
+	// ReadAhead is how much of a stream is held for a client that reads more slowly than the agent writes, for protocol
+	// cycls alone: its servers throw away what is not read in time. Default: 1MiB; from 64KiB to 1GiB. A client that falls
+	// further behind is cut off, and told so. It is memory for each such client: raise it for agents that send much at once.
 	ReadAhead Size
 
 	// Path is the path of the backend's endpoint, after the base path of URL. Default: empty, which means the
@@ -116,69 +119,83 @@ type AgentTimeouts struct {
 
 // Heartbeat keeps silent streams alive through proxies that cut them.
 type Heartbeat struct {
-	// Stream is the silence in a stream after which the client is sent a comment that its protocol ignores; 0s sends
-	// none. Default: 15s. Keep it below the idle timeout of whatever stands in front.
+	// Stream is the silence in a stream that has begun after which the client is sent a comment, which its protocol ignores;
+	// 0s sends none. Default: 15s. Keep it below the idle timeout of whatever stands in front.
 	Stream time.Duration
 
-	// BeforeFirstByte is the silence before an agent's first byte after which a client that asked for a stream is sent the
-	// head of it and a comment; then again as Stream says. Default: 0s, which sends none. It commits the answer to status
-	// 200: a failure is told in the stream from then on.
+	// BeforeFirstByte is how long a client that asked for a stream waits for the agent's first byte until it is sent the
+	// stream's head and a comment; from then on Stream holds. Default: 0s, which sends none; else from 100ms. Its price: the
+	// answer is status 200 from then on, so that a failure is told in the stream, and no SDK tries again. Set it for agents
+	// that think for longer than what stands in front waits for the first byte.
 	BeforeFirstByte time.Duration
 
-	// JSON is the silence after which a client that waits for a JSON answer is sent white space, which JSON allows in front.
-	// Default: 0s, which sends none. It commits the answer to status 200: a failure is told in the body from then on, in the
-	// form that errors have.
+	// JSON is how often a client that waits for a JSON answer is sent white space, which JSON allows in front of a value.
+	// Default: 0s, which sends none; else from 100ms. Its price: the answer is status 200 from then on, so that a failure is
+	// an error in a body with status 200, which clients that look at the status alone take for an answer. Set it for clients
+	// that give up early: Swarms' own does after 60s, and then runs the agent twice more.
 	JSON time.Duration
 }
 
-// Balance says how requests are shared among the urls of an agent: each goes to the one with the fewest that run.
+// Balance says how requests are shared among the urls of an agent, and when one is left alone. Each request goes to the url
+// with the fewest that run; those of one conversation go to one url as long as it may be asked.
 type Balance struct {
-	// MaxConcurrent bounds the requests that one url serves at the same time; beyond it they wait as limits.queue says.
-	// Default: 0, no bound.
+	// MaxConcurrent bounds the requests that one url serves at the same time; more of them wait in line, as limits.queue
+	// says. Default: 0, no bound. Set it where a backend can do only so much at once. See [Limits].Concurrent for a bound
+	// over all urls.
 	MaxConcurrent int
 
-	// Failures in a row (refused, reset, timed out, 502, 503, 504; never a 500, which is the agent's own) after which a url is
-	// left alone for a while. Default: 5; 0 is never. The last url that is left is never left alone, unless there is a fallback.
+	// Failures is how many in a row have a url left alone for Pause: refused and broken connections, time that ran out, 502,
+	// 503, 504 and answers that break off or cannot be read; never a 500, which is the agent's own, and never a client that
+	// leaves. Default: 5; 0 is never. The last url that is left is asked on, unless there is a fallback.
 	Failures int
 
-	// ErrorRate is the share of failures within ten seconds that does the same. Default: 0.5, of at least 20 requests; 0 is
-	// never.
+	// ErrorRate is the share of such failures among the requests of ten seconds, at least 20 of them, that does the same; in
+	// the file it may be written as 50%. Default: 0.5; 0 is never.
 	ErrorRate float64
 
-	// Pause is how long a url is left alone the first time; then one request tries it, and the pause doubles each time that
-	// fails, up to ten times. Default: 10s.
+	// Pause is how long a url is left alone at first, and up to a fifth longer. Then one request tries it, and the pause
+	// doubles with each that fails, up to ten times. Default: 10s; from 100ms to 1h.
 	Pause time.Duration
 
-	// SlowStart is the time that a url which is new or came back takes to get its full share. Default: 10s.
+	// SlowStart is the time in which a url that was added or came back grows into its full share. Default: 10s; up to 1h; 0s
+	// gives it at once.
 	SlowStart time.Duration
 }
 
-// Health asks the backends of an agent now and then whether they work.
+// Health asks the urls of an agent now and then whether they work. One that does not is not asked anything else.
 type Health struct {
-	// Interval between two checks. Default: 0s, which checks nothing.
+	// Interval is the time between two checks of a url. Default: 0s, no checks; else from 100ms, and no shorter than Timeout.
+	// Set it where a url that fails should be found out before a request does it.
 	Interval time.Duration
 
-	// Path is asked with GET and works if it answers 200 to 399. Default: empty, which asks what the protocol has that costs
-	// nothing.
+	// Path is what a check asks for with GET; 200 to 399 says that the url works. It comes after the base path of the url.
+	// Default: empty, and the check is whatever the protocol has that runs no agent.
 	Path string
 
-	// Timeout of a check. Default: 2s.
+	// Timeout is the time that a check may take. Default: 2s; from 10ms to 1m.
 	Timeout time.Duration
 
-	// Ready has the agent count for readiness, wherever it lives. Default: false.
+	// Ready has the agent count for /readyz, on whichever host it runs. Default: false, and only urls of this host count, so
+	// that a fault of one shared agent does not take all proxies out of service. The proxy is ready as long as one url that
+	// counts works.
 	Ready bool
 }
 
-// Retry says when a request that failed is tried again, on another url or by a fallback agent.
+// Retry says when a request that failed is tried again, on another url or by a fallback agent. It never is once the
+// client has seen a byte of the answer, and never after a 500, which is the agent's own.
 type Retry struct {
-	// Idempotent says that the agent may be asked twice: then failures after it may have begun are tried again too, as long as
-	// the client has seen nothing. Default: false, and a request is tried again only if no agent can have begun with it.
+	// Idempotent says that the agent may be asked the same twice. Default: false, and a request is tried again only where no
+	// agent can have begun with it: no connection, 429, 503. With true also where one may have: a connection that broke, time
+	// that ran out, 502, 504, an answer that cannot be read. Leave it off for agents that act: they would act twice.
 	Idempotent bool
 
-	// Attempts is how many times more a request may be tried. Default: 1; 0 is never.
+	// Attempts is how many times more a request may be sent, to urls and fallbacks together. Default: 1; from 0, never, to 10.
+	// A url that may not be asked, because it was left alone or its check failed, costs none. With several fallbacks raise it.
 	Attempts int
 
-	// Budget bounds the retries to a share of the requests. Default: 0.2.
+	// Budget bounds the retries of all requests to a share of them, within ten seconds and with thirty to spare; in the file it
+	// may be written as 20%. Default: 0.2; 0 allows none. It keeps retries from burying an agent that fails because it has
+	// too much to do.
 	Budget float64
 }
 

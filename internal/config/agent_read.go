@@ -59,7 +59,7 @@ func (l *agentList) read(v value) {
 
 	var tlsWritten map[string]value
 	var options []option
-	var defaults map[string]value
+	var defaults, balance map[string]value
 	w := v.mapping(fields{
 		"name": func(v value) {
 			a.Name = readName(v)
@@ -86,7 +86,7 @@ func (l *agentList) read(v value) {
 		"defaults":         func(v value) { defaults = a.Defaults.read(v) },
 		"options":          func(v value) { options = readOptions(v) },
 		"urls":             func(value) {},
-		"balance":          a.Balance.read,
+		"balance":          func(v value) { balance = a.Balance.read(v) },
 		"health":           a.Health.read,
 		"retry":            a.Retry.read,
 		"read_ahead":       size(&a.ReadAhead, 64*KiB, GiB),
@@ -125,6 +125,12 @@ func (l *agentList) read(v value) {
 	}
 	if at, ok := w["credential"]; ok {
 		a.checkCredential(at, w["headers"])
+	}
+	if at, ok := balance["max_concurrent"]; ok && a.Limits.Concurrent > 0 && a.Balance.MaxConcurrent >= a.Limits.Concurrent {
+		at.warn("is never reached: limits.concurrent of this agent lets no more than %d requests through to all its urls", a.Limits.Concurrent)
+	}
+	if at, ok := w["fallback"]; ok && len(a.Fallback) > 0 && (a.Retry.Attempts == 0 || a.Retry.Budget == 0) {
+		at.warn("is asked only while no url of this agent may be asked at all, and never when a request failed: retry allows no attempts")
 	}
 	if at, ok := w["read_ahead"]; ok && a.Protocol != "" && a.Protocol != "cycls" {
 		at.warn("is for protocol cycls only: other servers wait for a slow reader")
@@ -247,6 +253,10 @@ func (a *Agent) checkTLS(v value, written map[string]value) {
 		return
 	}
 	if slices.ContainsFunc(a.URLs, func(t Target) bool { return t.Scheme != "https" }) {
+		if len(a.URLs) > 1 {
+			v.problem("is for https:// only, which not all urls are: change those, or leave tls out")
+			return
+		}
 		v.problem("is for https:// only, which the url is not: change the url, or leave tls out")
 		return
 	}
@@ -279,13 +289,28 @@ func (t *AgentTimeouts) read(v value) {
 func (h *Heartbeat) read(v value) {
 	v.mapping(fields{
 		"stream":            spanOrZero(&h.Stream),
-		"before_first_byte": spanOrZero(&h.BeforeFirstByte),
-		"json":              spanOrZero(&h.JSON),
+		"before_first_byte": heartbeat(&h.BeforeFirstByte),
+		"json":              heartbeat(&h.JSON),
 	})
 }
 
-func (b *Balance) read(v value) {
-	v.mapping(fields{
+// heartbeat reads a time between heartbeats. A very short one is a slip of the unit.
+func heartbeat(to *time.Duration) func(value) {
+	return func(v value) {
+		d, ok := v.duration()
+		if ok && d > 0 && d < 100*time.Millisecond {
+			v.problem("must be at least 100ms, or 0s for none")
+			return
+		}
+		if ok {
+			*to = d
+		}
+	}
+}
+
+// read reads the section and returns what is written.
+func (b *Balance) read(v value) map[string]value {
+	return v.mapping(fields{
 		"max_concurrent": integer(&b.MaxConcurrent, 0, 1_000_000),
 		"failures":       integer(&b.Failures, 0, 1000),
 		"error_rate":     share(&b.ErrorRate),

@@ -15,7 +15,8 @@
 // that came from the environment, from a file, or from a place where a secret belongs.
 //
 // Who may call fails closed: without a key, a token or the written word that everybody may, there is no configuration. A
-// key is kept as its hash. [Config.ReadKeys] reads keys again that are in files; everything else waits for a restart.
+// key is kept as its hash. [Config.ReadKeys] reads keys again that are in files; for
+// everything else a new configuration is loaded, which takes the place of the old one as a whole.
 //
 // The package is a leaf: the names of the protocols, and what each protocol's own options mean, are handed in through
 // [Options].

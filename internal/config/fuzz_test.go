@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,6 +28,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("auth: {keys: [{name: \"${A}\", hash: \"${A}\", expires: \"${A}\", agents: [\"${A}\"]}], keys_file: \"/${A}\"}\nlimits: {store: redis, default: {requests: \"${A}\"}}\nredis: {url: {value: \"redis://${A}\"}}"))
 	f.Add([]byte("auth: {keys: [{name: a, key: {value: \"${A}${A}\"}}], jwt: {issuer: \"${A}\", audience: [\"${A}\"], jwks_url: \"https://${A}/\", algorithms: [\"${A}\"]}}\nagents: [{name: a, protocol: chat, url: \"demo:chat\"}]"))
 	f.Add([]byte("agents: [{name: a, protocol: chat, url: \"https://${A}/${A}\", headers: {X: \"${A}\"}, options: {a: \"${A}\"}, tls: {ca_file: \"/${A}\"}}]"))
+	f.Add([]byte("agents: [{name: a, protocol: chat, urls: [\"https://${A}/\", \"https://${A}.x/\"], fallback: [\"${A}\"], balance: {pause: \"${A}\", error_rate: \"${A}%\"}, health: {interval: 3s, path: \"/${A}\"}, retry: {budget: \"${A}\"}, read_ahead: \"${A}\"}, {name: \"${A}\", protocol: cycls, url: \"demo:cycls\"}]"))
 	// It passes for an agent's name, so that it gets as far as a secret can.
 	const canary = "c4naryT0ken"
 	o := Options{
@@ -70,8 +72,33 @@ func FuzzParse(f *testing.F) {
 			if c.Lookup(a.Name) != a {
 				t.Errorf("agent %q is not found by its name", a.Name)
 			}
-			if again, problem := parseTarget(a.URLs[0].String(), a.AllowLinkLocal, o.Protocols); problem != "" || again != a.URLs[0] {
-				t.Errorf("url %+v: parsed again it is %+v, %s", a.URLs[0], again, problem)
+			if len(a.URLs) < 1 || len(a.URLs) > 64 {
+				t.Errorf("agent %q has %d urls", a.Name, len(a.URLs))
+			}
+			for k, u := range a.URLs {
+				if again, problem := parseTarget(u.String(), a.AllowLinkLocal, o.Protocols); problem != "" || again != u {
+					t.Errorf("url %+v: parsed again it is %+v, %s", u, again, problem)
+				}
+				if slices.Contains(a.URLs[:k], u) {
+					t.Errorf("url %+v twice", u)
+				}
+			}
+			for k, name := range a.Fallback {
+				if b := c.Lookup(name); b == nil || b == a || b.Name != name || slices.Contains(a.Fallback[:k], name) {
+					t.Errorf("agent %q falls back to %q", a.Name, name)
+				}
+			}
+			if s := a.Balance; s.MaxConcurrent < 0 || s.Failures < 0 || !(s.ErrorRate >= 0 && s.ErrorRate <= 1) || s.Pause <= 0 || s.SlowStart < 0 {
+				t.Errorf("balance %+v", s)
+			}
+			if h := a.Health; h.Interval < 0 || h.Timeout <= 0 || h.Interval > 0 && h.Interval < h.Timeout || h.Path != "" && h.Path[0] != '/' {
+				t.Errorf("health %+v", h)
+			}
+			if r := a.Retry; r.Attempts < 0 || r.Attempts > 10 || !(r.Budget >= 0 && r.Budget <= 1) {
+				t.Errorf("retry %+v", r)
+			}
+			if h := a.Heartbeat; h.Stream < 0 || h.BeforeFirstByte < 0 || h.JSON < 0 || a.ReadAhead < 64*KiB || a.ReadAhead > GiB {
+				t.Errorf("heartbeat %+v, read ahead %v", h, a.ReadAhead)
 			}
 			for _, h := range a.Headers {
 				if strings.ContainsAny(h.Name+h.Value, "\r\n\x00") {

@@ -77,9 +77,9 @@ type ServerTimeouts struct {
 	// pause, not the whole answer.
 	Write time.Duration
 
-	// DrainDelay is how long the proxy goes on as before after SIGTERM, but for being not ready and for closing each
-	// connection behind its answer: load balancers need that long to notice. Default: 5s. It is part of
-	// Drain, and cut short where that is shorter.
+	// DrainDelay is how long the proxy goes on accepting after SIGTERM, not ready, and closing each connection behind its
+	// answer: load balancers need that long to notice. Default: 5s; 0s for none. It is part of Drain, must be shorter where it is
+	// written, and leaves the last two seconds of it, or its last quarter, to streams. SIGINT skips it.
 	DrainDelay time.Duration
 
 	// Drain is how long running requests may go on after the signal to stop; then they are cut, and told so. Default:
