@@ -6,5 +6,9 @@
 // the machine does meanwhile meets all of them, and medians are compared. Every
 // answer is checked, so that nobody wins by leaving something out.
 //
-// It needs Linux, which tells the CPU time of another process.
+// "bench capacity" opens thousands of slow streams at once and tells what one costs in
+// memory, and how late its events come; "bench soak" has clients do this and that for
+// minutes, and looks whether anything grows or is left.
+//
+// It needs Linux, which tells the CPU time and the memory of another process.
 package main

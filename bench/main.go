@@ -37,6 +37,12 @@ func main() {
 			exit(runBackend())
 		case "bare":
 			exit(runBare(os.Args[2]))
+		case "crowd":
+			exit(runCrowd(os.Args[2]))
+		case "capacity":
+			exit(runCapacity(os.Args[2:]))
+		case "soak":
+			exit(runSoak(os.Args[2:]))
 		}
 	}
 	quick := flag.Bool("quick", false, "a shorter run with coarser figures")
@@ -70,30 +76,38 @@ func exit(err error) {
 
 // run starts everybody, measures, prints, and stops everybody.
 func run(p *plan, group, only string, binaries []string) error {
+	return withHouse(func(h *house) error { return h.contest(p, group, only, binaries) })
+}
+
+// withHouse runs f with a place for children, who do not outlive it.
+func withHouse(f func(*house) error) error {
 	dir, err := os.MkdirTemp("", "dragoman-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	house := &house{dir: dir}
-	defer house.close()
+	h := &house{dir: dir}
+	defer h.close()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-signals
-		house.close()
+		h.close()
 		os.RemoveAll(dir)
 		os.Exit(1)
 	}()
+	return f(h)
+}
 
+func (h *house) contest(p *plan, group, only string, binaries []string) error {
 	if len(binaries) == 0 {
 		fmt.Fprintln(os.Stderr, "building dragoman")
-		binaries = []string{filepath.Join(dir, "dragoman")}
+		binaries = []string{h.file("dragoman")}
 		if err := buildDragoman(binaries[0]); err != nil {
 			return err
 		}
 	}
-	groups, err := house.open(binaries)
+	groups, err := h.open(binaries)
 	if err != nil {
 		return err
 	}
