@@ -58,7 +58,12 @@ func main() {
 	clients := flag.String("clients", "clients", "the folder that holds expected.json")
 	golden := flag.String("golden", "", "read what the faces write in this folder, instead of asking the proxy")
 	knocks := flag.Bool("door", false, "ask the proxy that checks keys and counts")
+	faulty := flag.String("fault", "", "ask the proxy at this address for a stream that breaks off")
 	flag.Parse()
+	if *faulty != "" {
+		fault(*faulty)
+		return
+	}
 	if *knocks {
 		d := newDoor()
 		d.keys()
