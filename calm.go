@@ -1,32 +1,33 @@
 package main
 
 import (
+	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
-// calm keeps the collector from running all the time, and then has it run when nobody
-// would notice. It returns what ends that.
+// calm keeps the collector from running all the time, and has it run when nobody would
+// notice. It returns what ends that.
 //
 // A proxy's heap is so small that it would double many times a second: bytes that are
 // never touched, and so cost address space and no memory, make it larger. A proxy with
 // thousands of open streams is the opposite. They allocate nothing, so that the heap
 // never reaches its next goal, and what their opening left behind would stay for the two
-// minutes after which the runtime collects in any case: calmly is when it has not run
-// for a while and would free much.
+// minutes after which the runtime collects in any case.
 func calm() (end func()) {
 	reserve := make([]byte, 12<<20)
 	done := make(chan struct{})
+	c := collector{ours: os.Getenv("GOGC") == ""}
 	go func() {
-		tick := time.NewTicker(calmTime)
+		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
-		var c collector
-		for {
+		for n := 1; ; n++ {
 			select {
 			case <-tick.C:
-				if c.due() {
+				c.look()
+				if n%calmTicks == 0 && c.due() {
 					debug.FreeOSMemory() // collects, too
 				}
 			case <-done:
@@ -41,28 +42,53 @@ func calm() (end func()) {
 }
 
 const (
-	calmTime = 5 * time.Second
+	// calmTicks is for how many seconds no collection must have run.
+	calmTicks = 5
 	// calmSize is how much to be gained is worth a collection that is not due by itself.
 	calmSize = 8 << 20
+	// largeHeap is from when on a heap need not double until the next collection: what is
+	// garbage then lies between what lives, and keeps its pages.
+	largeHeap, largePercent = 32 << 20, 50
 )
 
-// collector knows what the last look at the runtime's collector showed.
+// collector knows what the last looks at the runtime's collector showed.
 type collector struct {
-	cycles uint64
+	ours  bool // how much garbage there may be is not the operator's choice (GOGC)
+	large bool
+
+	cycles  uint64 // so far
+	live    uint64 // by the last of them
+	objects uint64 // that live, and what has died since
+	free    uint64 // pages that are empty and were not given back
+
+	seen uint64 // cycles at the last call of due
+}
+
+// look reads the state of the heap, and adapts to its size how much garbage there may be.
+func (c *collector) look() {
+	s := [...]metrics.Sample{
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(s[:])
+	c.cycles, c.live, c.objects, c.free = s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()
+	switch {
+	case !c.ours:
+	case !c.large && c.live > largeHeap:
+		c.large = true
+		debug.SetGCPercent(largePercent)
+	case c.large && c.live < largeHeap/4*3:
+		c.large = false
+		debug.SetGCPercent(100)
+	}
 }
 
 // due reports whether no collection has run since the last call, and one would give much
 // back, garbage or pages that are free already: calmSize, and a tenth of what is in use.
 func (c *collector) due() bool {
-	s := [...]metrics.Sample{
-		{Name: "/gc/cycles/total:gc-cycles"},
-		{Name: "/gc/heap/live:bytes"}, // by the last collection
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/free:bytes"}, // kept, not given back
-	}
-	metrics.Read(s[:])
-	cycles, live, objects, free := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()
-	quiet := cycles == c.cycles
-	c.cycles = cycles
-	return quiet && objects+free > live+max(calmSize, live/10)
+	quiet := c.cycles == c.seen
+	c.seen = c.cycles
+	return quiet && c.objects+c.free > c.live+max(calmSize, c.live/10)
 }

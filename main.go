@@ -105,8 +105,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	level, err := logging.Level(conf.Log.Level)
 	if err == nil {
-		log := logging.At(level, conf.Log.Format, stderr)
-		err = (&service{source: source, conf: conf, level: level, log: log}).run()
+		log, lines := logging.Async(level, conf.Log.Format, stderr)
+		err = (&service{source: source, conf: conf, level: level, log: log, lines: lines}).run()
+		_ = lines.Close()
 	}
 	return ended(err)
 }

@@ -159,7 +159,7 @@ func TestServeAndStop(t *testing.T) {
 		var b bytes.Buffer
 		_, _ = b.ReadFrom(c)
 		_ = c.Close()
-		if want := `dragoman_requests_total{agent="it",face="chat",backend="chat",status="429",outcome="failed"} 1`; !strings.Contains(b.String(), want) {
+		if want := `dragoman_requests_total{agent="it",face="chat",protocol="chat",backend="demo:chat",status="429",outcome="failed"} 1`; !strings.Contains(b.String(), want) {
 			t.Errorf("%s is missing in the metrics: %s", want, &b)
 		}
 	}

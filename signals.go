@@ -12,6 +12,7 @@ import (
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
 	"github.com/dragoman-proxy/dragoman/internal/demo"
+	"github.com/dragoman-proxy/dragoman/internal/logging"
 	"github.com/dragoman-proxy/dragoman/proxy"
 )
 
@@ -21,6 +22,7 @@ type service struct {
 	conf   *config.Config // the newest that was put in force
 	level  zap.AtomicLevel
 	log    *zap.Logger
+	lines  *logging.Writer // of the log
 	server *proxy.Server
 }
 
@@ -34,6 +36,7 @@ func (s *service) run() error {
 	if s.server, err = proxy.New(s.conf, s.log, agents.Dial); err != nil {
 		return err
 	}
+	s.server.About(version(), s.lines.Dropped)
 	ln, err := s.server.Listen()
 	if err != nil {
 		return err
@@ -76,6 +79,7 @@ func (s *service) drain(sig os.Signal, signals <-chan os.Signal) error {
 	go func() {
 		<-signals
 		s.log.Warn("second signal: leaving at once")
+		_ = s.log.Sync()
 		os.Exit(exitFailed) //nolint:forbidigo // the operator asked twice: what runs is cut without a word
 	}()
 	if sig == syscall.SIGTERM && t.DrainDelay > 0 {

@@ -7,8 +7,10 @@ const usage = `Usage:
   dragoman key [-name name] [-hash]
   dragoman version
 
-serve    answers clients until it gets SIGTERM or SIGINT; with -agent it needs no file, and takes keys from the
-         environment variable DRAGOMAN_KEYS ("name=key name=key"), or lets everybody in with -auth none
+serve    answers clients until it gets SIGTERM, which drains, or SIGINT, which does so without the delay; a second
+         one ends it at once, with exit status 1; SIGHUP, and a change of its files, has the configuration read
+         again; with -agent it needs no file, and takes keys from the environment variable DRAGOMAN_KEYS
+         ("name=key name=key"), or lets everybody in with -auth none
 check    prints every problem of the configuration; exit status 1 if it cannot be used
 key      makes a key, and prints it once with the lines for auth.keys; with -hash the lines for a key that it reads
          from standard input

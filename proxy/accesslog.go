@@ -25,6 +25,7 @@ type record struct {
 	dropped           []string
 	limited           ratelimit.Status // what is left of the limits
 	batch             *batchRecord     // nil: no batch
+	tried             []string         // the backends that were asked, if more than one was
 }
 
 // write counts a request that has ended and writes its line.
@@ -78,6 +79,9 @@ func (r *record) write(c *call) {
 			zap.Int64("input_tokens", b.usage.Input), zap.Int64("output_tokens", b.usage.Output))
 	}
 	f = append(f, zap.String("outcome", outcome))
+	if n := len(r.tried); n > 1 {
+		f = append(f, zap.Int("attempts", n), zap.Strings("tried", r.tried))
+	}
 	if len(r.dropped) > 0 {
 		// Names may be fields as the client wrote them, in a body that is used
 		// again when this returns; a log may keep what it is given.

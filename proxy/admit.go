@@ -219,8 +219,9 @@ const (
 // its size, the answer as a token for each four bytes of what the backend had said.
 // A request that no agent has read, or that one refused, costs nothing.
 func (c *call) settle() {
-	c.grant.Settle(c.cost())
+	c.grant.Settle(c.spent + c.cost())
 	c.grant.Release()
+	c.settleSecond(c.cost())
 }
 
 func (c *call) cost() int64 {

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/internal/config"
@@ -22,6 +25,7 @@ type agent struct {
 	tr       translate.Agent
 	backends []*backend // at least one, in the order of the configuration
 	set      *balance.Set
+	budget   *balance.Budget // of its retries
 	info     translate.AgentInfo
 	// head is the part of a request's head that never changes, but for the Host.
 	head []byte
@@ -53,7 +57,7 @@ type DemoDialer func(ctx context.Context, protocol string) (net.Conn, error)
 // newAgent makes an agent. What before, which may be nil, has of the same backends is
 // used on. An agent refers to no other one: it may outlive the configuration that
 // it was made for.
-func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent) (*agent, error) {
+func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent, o balance.Options) (*agent, error) {
 	p := translate.Lookup(c.Protocol)
 	if p == nil {
 		return nil, fmt.Errorf("agent %s: unknown protocol %q", c.Name, c.Protocol)
@@ -90,10 +94,38 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent) (*ag
 		}
 		a.backends, members[i] = append(a.backends, b), m
 	}
-	a.set = balance.New(balance.Options{}, members...)
+	if len(members) > balance.MaxMembers {
+		return nil, fmt.Errorf("agent %s: more than %d urls", c.Name, balance.MaxMembers)
+	}
+	a.set = balance.New(o, members...)
+	if before != nil && before.conf.Retry.Budget == c.Retry.Budget {
+		a.budget = before.budget
+	} else {
+		a.budget = balance.NewBudget(c.Retry.Budget, o.Now)
+	}
 	a.head = a.appendFixedHead(nil)
 	a.chooseHeaders()
 	return a, nil
+}
+
+// balancing is how an agent's replicas are chosen: what changes in their state is a line
+// in the log.
+func (s *Server) balancing(all *config.Config, c *config.Agent) balance.Options {
+	b := &c.Balance
+	log, name := s.log, c.Name
+	return balance.Options{
+		Failures: b.Failures, ErrorRate: b.ErrorRate, OpenFor: b.Pause, SlowStart: b.SlowStart,
+		Max: b.MaxConcurrent, Queue: all.Limits.Queue.Length, Wait: all.Limits.Queue.Wait,
+		Optional: len(c.Fallback) > 0,
+		Now:      func() time.Time { return s.clock() },
+		Changed: func(m *balance.Member, now balance.State) {
+			say := log.Warn
+			if now == balance.Closed {
+				say = log.Info
+			}
+			say("a backend's state changed", zap.String("agent", name), zap.String("backend", m.Name()), zap.Stringer("state", now))
+		},
+	}
 }
 
 // newReplica prepares one url of an agent; nothing is dialled yet.

@@ -5,36 +5,29 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/dragoman-proxy/dragoman/auth"
+	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
 // maxErrorBody is how much of a backend's error body is read for its message.
 const maxErrorBody = 64 << 10
 
-// call sends the encoded request to the agent and leaves an exchange whose
-// status is one of success. Where the agent may listen on one of several paths
-// they are tried in turn: a 404 or 405 says that nothing has run.
-func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Error {
-	a := c.agent
-	c.total = time.Time{}
-	if t := a.conf.Timeouts.Total; t > 0 {
-		c.total = c.start.Add(t)
-	}
+// ask sends the encoded request to a backend of the agent and leaves an exchange whose
+// status is one of success; else it says what the failure means. Where the agent may
+// listen on one of several paths they are tried in turn: a 404 or 405 says that
+// nothing has run.
+func (c *call) ask(client *fasthttp.RequestHeader, body []byte) (*translate.Error, fate, balance.Result) {
+	a, b := c.agent, c.at
 	d := deadlines{FirstByte: a.conf.Timeouts.FirstByte, Idle: a.conf.Timeouts.Idle, Total: c.total}
-	if !a.addressable(c.req) {
-		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_value", Param: "model",
-			Message: "The agent is addressed by its model, and this one cannot be part of a path."}
-	}
-	c.mask.secret = a.secret
+	c.mask = mask{secret: a.secret}
 	head := takeBuffer()
 	defer head.drop()
-	b := a.backends[0]
-	c.at = b
 	first := int(b.served.Load())
 	for i := range a.paths {
 		n := (first + i) % len(a.paths)
@@ -42,9 +35,18 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 		c.sent = true
 		x, err := b.origin.roundTrip(&c.cancel, head.b, body, d)
 		if err != nil {
-			e := callError(err)
 			c.lost = mayHaveRun(err)
-			return e
+			c.ran = c.ran || c.lost
+			e := callError(err)
+			switch {
+			case c.cancel.Err() != nil:
+				return e, final, balance.Neutral
+			case c.lost:
+				return e, perhaps, balance.Failure
+			case exhausted(err):
+				return e, unreached, balance.Neutral
+			}
+			return e, unreached, balance.Failure
 		}
 		c.x = x
 		status := x.Status()
@@ -58,9 +60,22 @@ func (c *call) call(client *fasthttp.RequestHeader, body []byte) *translate.Erro
 			if n != first {
 				b.served.Store(int32(n)) // #nosec G115 -- a handful of paths
 			}
-			return nil
+			return nil, final, balance.Success
 		}
-		return c.backendError(x)
+		e := c.backendError(x)
+		if c.cancel.Err() != nil {
+			return e, final, balance.Neutral
+		}
+		switch status {
+		case 429:
+			return e, declined, balance.Neutral
+		case 503:
+			return e, declined, balance.Failure
+		case 502, 504:
+			c.ran = true
+			return e, perhaps, balance.Failure
+		}
+		return e, final, balance.Success
 	}
 	panic("BUG: an agent without a path")
 }
@@ -201,6 +216,17 @@ func callError(err error) *translate.Error {
 		}
 	}
 	return e
+}
+
+// exhausted reports whether a connection could not be made because this machine has no
+// descriptors, ports or memory left, which says nothing of the backend.
+func exhausted(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayHaveRun reports whether a request without an answer may have reached its

@@ -19,6 +19,9 @@ import (
 // body and the access-log line are the batch's.
 type batchItem struct {
 	*call
+	in     *translate.Inbound
+	chosen *agent  // by the request
+	ready  bool    // it could be asked
 	asked  *buffer // what the agent is sent
 	answer *buffer
 	err    *translate.Error
@@ -50,9 +53,11 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 	for i, body := range bodies {
 		items[i] = c.item()
 		items[i].try(func() *translate.Error { return items[i].prepare(body, ctx.Host()) })
+		items[i].chosen, items[i].ready = items[i].agent, items[i].err == nil
 		c.note(i, items[i])
 	}
-	if e := c.strictBatch(items, asksStrict(ctx)); e != nil {
+	strict := asksStrict(ctx)
+	if e := c.strictBatch(items, strict); e != nil {
 		return e
 	}
 
@@ -73,10 +78,17 @@ func (c *call) batch(ctx *fasthttp.RequestCtx) *translate.Error {
 	for i, it := range items {
 		if it.err == nil {
 			client := itemHead(&ctx.Request.Header, i)
-			running.Go(func() { it.try(func() *translate.Error { return it.run(client) }) })
+			running.Go(func() { it.try(func() *translate.Error { return it.run(client, strict) }) })
 		}
 	}
 	running.Wait()
+	if slices.ContainsFunc(items, func(it *batchItem) bool { return it.agent != it.chosen }) {
+		// Another agent answered, who lost something else.
+		c.req.Ledger, c.log.batch = translate.Ledger{}, &batchRecord{}
+		for i, it := range items {
+			c.note(i, it)
+		}
+	}
 	for i, it := range items {
 		c.account(i, it)
 	}
@@ -125,7 +137,8 @@ func (c *call) item() *batchItem {
 // prepare reads the item's request, counts it like any other, and makes of it what
 // its agent is sent.
 func (it *batchItem) prepare(body, host []byte) *translate.Error {
-	if e := it.decode(&translate.Inbound{Route: &it.match.route.Route, ID: it.match.id, Body: body, Lazy: true}); e != nil {
+	it.in = &translate.Inbound{Route: &it.match.route.Route, ID: it.match.id, Body: body, Lazy: true}
+	if e := it.decode(it.in); e != nil {
 		return e
 	}
 	if e := it.choose(host); e != nil {
@@ -138,7 +151,7 @@ func (it *batchItem) prepare(body, host []byte) *translate.Error {
 }
 
 // run calls the item's agent and waits for the whole of its answer.
-func (it *batchItem) run(client *fasthttp.RequestHeader) *translate.Error {
+func (it *batchItem) run(client *fasthttp.RequestHeader, strict bool) *translate.Error {
 	defer func() {
 		it.release()
 		if it.begun {
@@ -154,14 +167,14 @@ func (it *batchItem) run(client *fasthttp.RequestHeader) *translate.Error {
 		return e
 	}
 	defer it.settle()
-	if e := it.call.call(client, it.asked.b); e != nil {
-		return e
-	}
-	stream, e := it.open()
-	if e != nil {
-		return e
-	}
-	return it.await(it.answer, stream)
+	return it.attempts(client, it.in, it.asked, strict, func() *translate.Error {
+		it.answer.b = it.answer.b[:0] // of an attempt that failed
+		stream, e := it.open()
+		if e != nil {
+			return e
+		}
+		return it.await(it.answer, stream)
+	})
 }
 
 // try does a step of the item and keeps its failure, a panic too: the items
@@ -245,7 +258,7 @@ func (c *call) note(i int, it *batchItem) {
 	if it.log.limited.Any() { // the last one says what is left
 		c.log.limited = it.log.limited
 	}
-	if it.err == nil {
+	if it.ready {
 		lose(&c.req.Ledger, i, &it.req.Ledger)
 		c.log.dropped = c.req.Ledger.Names()
 	}

@@ -110,12 +110,13 @@ var moments = []moment{
 }
 
 // departureYAML has an agent of each kind that the moments need, at one backend: one whose
-// place in line is the only one, and one that is dialled for ever.
+// place in line is the only one, and one that is dialled for ever. Each has two replicas: the
+// only one is never left alone, whatever it is charged with.
 func departureYAML(addr string, more ...string) string {
 	const head = "heartbeat: {stream: 0s}"
 	s := "limits: {queue: {length: 1024, wait: 60s}}\nserver: {max_connections: 4096}\nagents:\n"
 	for _, a := range []string{"it, protocol: chat", "cycls, protocol: cycls, path: /chat", "one, protocol: chat, limits: {concurrent: 1}", "stuck, protocol: chat"} {
-		s += "  - {name: " + a + ", url: \"http://" + addr + "\", model: m, " + head
+		s += "  - {name: " + a + ", urls: [\"http://" + addr + "\", \"http://" + addr + "/twin\"], model: m, " + head
 		for _, m := range more {
 			s += ", " + m
 		}
@@ -250,7 +251,7 @@ func notCharged(t *testing.T, a *agent) {
 	for _, m := range a.set.Members() {
 		waitFor(t, "an idle member", func() bool { return m.Running() == 0 })
 		if m.State() != balance.Closed {
-			t.Errorf("a client's leaving was charged to %s of %s: %v", m.Name(), a.conf.Name, m.State())
+			t.Errorf("what was not its fault was charged to %s of %s: %v", m.Name(), a.conf.Name, m.State())
 		}
 	}
 }
@@ -330,10 +331,12 @@ func TestDepartureWhileDiallingGivesUp(t *testing.T) {
 			r := startOver(t, wire, departureYAML("127.0.0.1:1"))
 			dialling, given := make(chan struct{}), make(chan struct{})
 			stuck := stuckDialer(dialling)
-			r.agentNamed("stuck").backends[0].origin.dial = func(ctx context.Context) (net.Conn, error) {
-				c, err := stuck(ctx)
-				given <- struct{}{}
-				return c, err
+			for _, b := range r.agentNamed("stuck").backends {
+				b.origin.dial = func(ctx context.Context) (net.Conn, error) {
+					c, err := stuck(ctx)
+					given <- struct{}{}
+					return c, err
+				}
 			}
 			lines := 0
 			for _, w := range ways {

@@ -448,3 +448,32 @@ func TestBackendRestartsBetweenRequests(t *testing.T) {
 		}
 	})
 }
+
+// TestNoDescriptorsIsNobodysFault runs out of descriptors when it dials several backends, again and again: that says nothing
+// of the backends, and none of them is left alone for it.
+func TestNoDescriptorsIsNobodysFault(t *testing.T) {
+	t.Parallel()
+	back := stage(t, answerWhole)
+	r := start(t, strings.Replace(agentYAML("chat", back.addr), "url: http://"+back.addr, `urls: ["http://`+back.addr+`", "http://`+back.addr+`/other"]`, 1))
+	var dials []func(context.Context) (net.Conn, error)
+	for _, b := range r.first().backends {
+		dials = append(dials, b.origin.dial)
+		b.origin.dial = func(context.Context) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		}
+	}
+	for range 12 {
+		if got := r.post("/v1/chat/completions", chatHello, ""); got.status != 502 && got.status != 503 || got.header.Get("X-Should-Retry") == "false" {
+			t.Errorf("without descriptors: %d %v %s", got.status, got.header, got.body)
+		}
+	}
+	notCharged(t, r.first())
+	for i, b := range r.first().backends {
+		b.origin.dial = dials[i]
+	}
+	for range 4 {
+		if got := r.post("/v1/chat/completions", chatHello, ""); got.status != 200 {
+			t.Errorf("afterwards: %d %s", got.status, got.body)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -153,11 +154,12 @@ type answerHead struct {
 	stream    bool
 	http10    bool
 	closes    bool // the connection serves no further request
+	attempts  int  // how many were made
 }
 
 // answerHead is what the head of the call's answer says as far as that is known.
 func (c *call) answerHead() answerHead {
-	h := answerHead{id: c.id, limited: &c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive}
+	h := answerHead{id: c.id, limited: &c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive, attempts: len(c.log.tried)}
 	h.agent, _ = c.log.agents()
 	if c.req.Ledger.Len() > 0 {
 		h.dropped = headerText(c.req.Ledger.Header())
@@ -180,6 +182,10 @@ func (h *answerHead) append(b []byte, now time.Time) []byte {
 	if h.agent != "" {
 		b = append(b, "\r\nDragoman-Agent: "...)
 		b = append(b, h.agent...)
+	}
+	if h.attempts > 1 {
+		b = append(b, "\r\nDragoman-Attempts: "...)
+		b = strconv.AppendInt(b, int64(h.attempts), 10)
 	}
 	h.limited.Headers(now, func(name, value string) {
 		b = append(b, "\r\n"...)

@@ -135,7 +135,9 @@ func abandonRequests(t *testing.T, wire string, clients int) {
 	})
 	dialling := make(chan struct{}, together)
 	r := startOver(t, wire, departureYAML(back.addr, "keep_alive: 50ms"))
-	r.agentNamed("stuck").backends[0].origin.dial = stuckDialer(dialling)
+	for _, b := range r.agentNamed("stuck").backends {
+		b.origin.dial = stuckDialer(dialling)
+	}
 	settled := func() held {
 		var h held
 		waitFor(t, "an idle proxy", func() bool {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/auth"
+	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/ratelimit"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
@@ -41,16 +42,22 @@ type call struct {
 	cancel  cancel
 	ticket  *watchTicket // of the client's connection, nil if it has none
 	at      *backend     // the one that was asked last, nil before
+	index   int          // of at among its agent's
+	lease   balance.Lease
+	tries   int // how many were asked
 	x       *exchange
 	heart   *heart // keeps the client alive that waits; nil: nothing does
 	total   time.Time
 	begun   bool // noted by Server.begin
 	sent    bool // the agent is being asked: it may have run
 	lost    bool // the agent was asked, and no answer of its came
+	ran     bool // one that failed may have run
 	limited bool // a limit refused it
 	who     *auth.Principal
-	grant   ratelimit.Grant // what the limits gave
-	input   int64           // tokens that the request is estimated at, where tokens are limited
+	grant   ratelimit.Grant  // what the limits gave
+	second  *ratelimit.Grant // what those of a fallback agent gave; nil: none
+	spent   int64            // tokens, by attempts that failed
+	input   int64            // tokens that the request is estimated at, where tokens are limited
 	// keepAlive says that the client's connection can serve another request.
 	keepAlive bool
 	http10    bool
@@ -188,10 +195,11 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if c.match.route.Op == translate.OpBatch {
 		return c.batch(ctx)
 	}
-	if e := c.decode(&translate.Inbound{
+	in := &translate.Inbound{
 		Route: &c.match.route.Route, ID: c.match.id, Query: query,
 		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b, Lazy: true,
-	}); e != nil {
+	}
+	if e := c.decode(in); e != nil {
 		return e
 	}
 
@@ -226,13 +234,8 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 
-	// Call.
-	if e := c.call(&ctx.Request.Header, out.b); e != nil {
-		return e
-	}
-
-	// Answer.
-	return c.answer(ctx)
+	// Call and answer.
+	return c.attempts(&ctx.Request.Header, in, out, asksStrict(ctx), func() *translate.Error { return c.answer(ctx) })
 }
 
 // decode reads the request.
@@ -550,6 +553,9 @@ func (c *call) headers(h *fasthttp.ResponseHeader) {
 	if agent, _ := c.log.agents(); agent != "" {
 		h.Set("Dragoman-Agent", agent)
 	}
+	if n := len(c.log.tried); n > 1 {
+		h.Set("Dragoman-Attempts", strconv.Itoa(n))
+	}
 	setPassed(h, c.passed)
 	c.log.limited.Headers(time.Now(), func(name, value string) { h.Set(name, value) })
 }
@@ -597,10 +603,7 @@ func (c *call) release() {
 		c.ticket.disarm()
 		c.ticket = nil
 	}
-	if c.x != nil {
-		c.x.close() // does nothing after finish
-		c.x = nil
-	}
+	c.hangUp()
 }
 
 // finished writes the log line and gives back the rest. The order matters: the

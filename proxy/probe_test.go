@@ -424,3 +424,29 @@ func TestProbedBackendThatDiesIsAvoided(t *testing.T) {
 	dead.Store(false)
 	eventually(t, "not seen to be up", func() bool { return m[0].State() == balance.Closed })
 }
+
+// TestProbesFollowTheServer: they begin with Serve, follow a reload, and end with Shutdown.
+func TestProbesFollowTheServer(t *testing.T) {
+	t.Parallel()
+	answer := func(v *visit) { v.json(200, `{}`); v.hangs = true }
+	before, after := stage(t, answer), stage(t, answer)
+	p := start(t, agentYAML("chat", before.addr, "health: {interval: 1h}"))
+	<-before.seen
+	conf, problems := config.Parse("test.yaml", []byte("auth: {mode: none}\n"+agentYAML("chat", after.addr, "health: {interval: 1h}")),
+		config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
+	if conf == nil {
+		t.Fatal(problems)
+	}
+	if err := p.Reload(conf); err != nil {
+		t.Fatal(err)
+	}
+	<-after.seen
+	if err := p.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	p.probes.mu.Lock()
+	defer p.probes.mu.Unlock()
+	if !p.probes.stopped || len(p.probes.of) != 0 {
+		t.Error("the checks go on after the end")
+	}
+}

@@ -36,7 +36,7 @@ func (s *Server) newSnapshot(c *config.Config, old *snapshot) (_ *snapshot, err 
 			snap.agents[conf] = before
 			continue
 		}
-		a, err := newAgent(conf, c.Translate.Strict, s.demo, before)
+		a, err := newAgent(conf, c.Translate.Strict, s.demo, before, s.balancing(c, conf))
 		if err != nil {
 			return nil, err
 		}

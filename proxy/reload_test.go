@@ -479,3 +479,34 @@ func TestReloadOnAConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestReloadedBackendsAreChecked: active checks begin with the server, and with a reload
+// those of the backends that it brings.
+func TestReloadedBackendsAreChecked(t *testing.T) {
+	t.Parallel()
+	up := func(v *visit) { v.json(200, "{}") }
+	first, second := stage(t, up), stage(t, up)
+	yaml := func(back *stagedAgent) string {
+		return agentYAML("chat", back.addr, "health: {interval: 1m, path: /up}")
+	}
+	r := start(t, yaml(first))
+	checked := func(back *stagedAgent) {
+		t.Helper()
+		select {
+		case v := <-back.seen:
+			if v.req.Method != "GET" || v.req.URL.Path != "/up" {
+				t.Errorf("%s %s", v.req.Method, v.req.URL)
+			}
+		case <-time.After(longest):
+			t.Error("it is not checked")
+		}
+	}
+	checked(first)
+	r.reload(yaml(second))
+	checked(second)
+	r.probes.mu.Lock()
+	defer r.probes.mu.Unlock()
+	if r.probes.of[r.first().backends[0]] == nil || len(r.probes.of) != 1 {
+		t.Error("one backend is checked from now on")
+	}
+}

@@ -44,8 +44,9 @@ type Server struct {
 	meters    *meters
 	readiness readiness
 	probes    prober
-	changing  sync.Mutex // one at a time puts another snapshot in place
-	demo      DemoDialer // nil: none
+	changing  sync.Mutex       // one at a time puts another snapshot in place
+	demo      DemoDialer       // nil: none
+	clock     func() time.Time // of balancing; tests change it
 	reloads   reloads
 	callers
 }
@@ -56,6 +57,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	s := &Server{
 		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime,
 		running: map[*call]struct{}{}, idle: make(chan struct{}),
+		clock: time.Now,
 	}
 	s.demo, s.stop, s.access = demo, make(chan struct{}), log.Named("access")
 	s.meters = newMeters(s)

@@ -146,7 +146,7 @@ func (c *call) whole(ctx *fasthttp.RequestCtx, body *buffer) {
 		h.Set("Dragoman-Dropped", headerText(lost.Header()))
 	}
 	c.log.status = 200
-	c.log.firstByte = time.Since(c.start)
+	c.answered(time.Now())
 	if committed {
 		c.resume(ctx, &tail{c: c, body: body})
 		return
@@ -192,6 +192,8 @@ type pump struct {
 	slow    bool // the client fell too far behind
 	served  bool // the client has all that matters: a whole answer but for its terminator
 	failing *translate.Error
+
+	seen *streamMeters // set by open
 }
 
 // step waits for the next bytes, or for the next thing that is due.
@@ -263,7 +265,7 @@ func (p *pump) due(now time.Time) {
 		w := takeChunkWriter()
 		w.begin()
 		w.buf = p.c.ans.Flush(w.buf)
-		p.spoke = now
+		p.speak(now)
 		p.write(w, false, now)
 		dropChunkWriter(w)
 	case conf.Heartbeat.Stream > 0 && p.conn != nil && !now.Before(p.lastWrite.Add(conf.Heartbeat.Stream)):
@@ -298,7 +300,7 @@ func (p *pump) arrived(b []byte) error {
 	c.ans.Hold(now.Sub(p.spoke) < c.s.gather)
 	w.buf = c.ans.Feed(w.buf, b)
 	if w.size() > 0 {
-		p.spoke = now
+		p.speak(now)
 	}
 	p.note(now)
 	if p.finished() {
@@ -311,6 +313,12 @@ func (p *pump) arrived(b []byte) error {
 	dropChunkWriter(w)
 	p.settle()
 	return nil
+}
+
+// speak notes that a part of the answer goes out.
+func (p *pump) speak(now time.Time) {
+	p.seen.gaps.observe(now.Sub(p.spoke))
+	p.spoke = now
 }
 
 // settle notes, behind a write, that the client has its whole answer. Clients
@@ -476,6 +484,9 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 			_ = p.ahead.wait()
 			c.log.bytesOut += p.ahead.written
 		}
+		if p.seen != nil {
+			p.seen.open.Add(-1)
+		}
 		c.finished()
 	}()
 	p.open(conn)
@@ -526,7 +537,9 @@ func (p *pump) open(conn net.Conn) {
 		p.ahead = newAhead(c, conn)
 	}
 	now := time.Now()
-	c.log.firstByte = now.Sub(c.start)
+	c.answered(now)
+	p.seen = c.s.meters.streams.get(c.log.agent)
+	p.seen.open.Add(1)
 	p.spoke = now
 	out := takeBuffer()
 	defer out.drop()

@@ -19,6 +19,7 @@ var chatProtocol = Protocol{
 	},
 	BackendPath: "/v1/chat/completions",
 	Probe:       modelsBeside,
+	Forgets:     true,
 	Speaks: Speech{
 		Blocks: Blocks(BlockText, BlockReasoning, BlockRefusal, BlockToolCall),
 		// Tool calls are told apart by their index, text and reasoning by

@@ -35,6 +35,7 @@ var cyclsProtocol = Protocol{
 	BackendPath:  "/chat",
 	Probe:        func(string) string { return "/config" },
 	BackendPaths: []string{"/chat/cycls", "/chat", "/"},
+	Forgets:      true,
 	Speaks: Speech{
 		Blocks: Blocks(BlockText, BlockReasoning, BlockToolCall, BlockToolResult, BlockImage, BlockCode, BlockTable,
 			BlockCallout, BlockStatus, BlockStep, BlockData),

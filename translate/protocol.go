@@ -54,6 +54,9 @@ type Protocol struct {
 	// Speaks says which block types a client of the protocol has words for;
 	// what is missing is rendered as Markdown or dropped by the render stage.
 	Speaks Speech
+	// Forgets says that answers of the protocol repeat nothing of the request but its
+	// model: while one streams, an outline of the request is kept and not all of it.
+	Forgets bool
 	// Query makes the raw query string of a backend's request; nil: none.
 	Query func(r *Request, a *Agent) string
 	// AsksStream says what a backend of this protocol can be asked for.

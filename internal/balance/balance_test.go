@@ -886,3 +886,32 @@ func BenchmarkAcquire(b *testing.B) {
 		}
 	}
 }
+
+func TestSeveralPlacesServeSeveralInLine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Max: 2, Queue: 9, Wait: time.Minute}, NewMember("a"), NewMember("b"))
+		s.members[1].SetHealth(false)
+		for range 2 {
+			if _, err := s.Acquire(nil, "", 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		served := make(chan int, 2)
+		for range 2 {
+			go func() {
+				l, err := s.Acquire(nil, "", 0)
+				if err != nil {
+					t.Error(err)
+				}
+				served <- l.Index()
+			}()
+		}
+		synctest.Wait()
+		begin := time.Now()
+		s.members[1].SetHealth(true) // two places at once
+		if a, b := <-served, <-served; a != 1 || b != 1 || time.Since(begin) != 0 {
+			t.Errorf("served by %d and %d after %v, want both by 1 at once", a, b, time.Since(begin))
+		}
+	})
+}

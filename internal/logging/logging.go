@@ -32,16 +32,19 @@ func Level(level string) (zap.AtomicLevel, error) {
 
 // At is [New] with a level that can be changed later.
 func At(level zap.AtomicLevel, format string, w io.Writer) *zap.Logger {
+	return zap.New(zapcore.NewCore(encoder(format), zapcore.Lock(zapcore.AddSync(w)), level))
+}
+
+func encoder(format string) zapcore.Encoder {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.MessageKey = "time", "message"
 	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	c.EncodeDuration = zapcore.SecondsDurationEncoder
-	enc := zapcore.NewJSONEncoder(c)
 	if format == "console" {
 		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		c.EncodeDuration = zapcore.StringDurationEncoder
 		c.EncodeLevel = zapcore.CapitalLevelEncoder
-		enc = zapcore.NewConsoleEncoder(c)
+		return zapcore.NewConsoleEncoder(c)
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level))
+	return zapcore.NewJSONEncoder(c)
 }
