@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -48,7 +49,7 @@ const (
 	calmSize = 8 << 20
 	// largeHeap is from when on a heap need not double until the next collection: what is
 	// garbage then lies between what lives, and keeps its pages.
-	largeHeap, largePercent = 32 << 20, 50
+	largeHeap, largePercent = 32 << 20, 30
 )
 
 // collector knows what the last looks at the runtime's collector showed.
@@ -61,7 +62,8 @@ type collector struct {
 	objects uint64 // that live, and what has died since
 	free    uint64 // pages that are empty and were not given back
 
-	seen uint64 // cycles at the last call of due
+	seen    uint64 // cycles at the last call of due
+	settled uint64 // what was in use behind our last collection, or less
 }
 
 // look reads the state of the heap, and adapts to its size how much garbage there may be.
@@ -85,10 +87,18 @@ func (c *collector) look() {
 	}
 }
 
-// due reports whether no collection has run since the last call, and one would give much
-// back, garbage or pages that are free already: calmSize, and a tenth of what is in use.
+// due reports whether no collection has run since the last call, and one is likely to give
+// much back, garbage or pages that are free already: more is in use than our last one left,
+// by calmSize and a tenth. What the runtime takes for alive does not count: it holds much
+// that was at work when it looked. Whoever is told that it is due collects.
 func (c *collector) due() bool {
 	quiet := c.cycles == c.seen
 	c.seen = c.cycles
-	return quiet && c.objects+c.free > c.live+max(calmSize, c.live/10)
+	used := c.objects + c.free
+	c.settled = min(c.settled, used)
+	if !quiet || used <= c.settled+max(calmSize, c.settled/10) {
+		return false
+	}
+	c.settled = math.MaxUint64 // known at the next call
+	return true
 }

@@ -437,8 +437,11 @@ func TestAheadHurriesAtTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.hurry()
-	end := make(chan error)
-	go func() { end <- a.wait() }()
+	end := make(chan error, 1)
+	go func() {
+		end <- a.wait()
+		_ = ours.Close() // nothing more comes: the reader below is not left waiting
+	}()
 	b := make([]byte, 1<<10)
 	for {
 		select {

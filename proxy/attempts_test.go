@@ -501,3 +501,15 @@ func TestBatchNamesWhatTheFallbackLost(t *testing.T) {
 		t.Errorf("%d by %q, dropped %q, directly %q", by.status, by.header.Get("Dragoman-Agent"), by.header.Get("Dragoman-Dropped"), direct.header.Get("Dragoman-Dropped"))
 	}
 }
+
+// TestWhatMayHaveRunIsToldToTheEnd: an agent that may have run is not forgotten when the next
+// one could not be reached.
+func TestWhatMayHaveRunIsToldToTheEnd(t *testing.T) {
+	t.Parallel()
+	back := stage(t, func(v *visit) { v.resets() })
+	r := start(t, "agents:\n"+replicated("it", "chat", []string{back.addr, deadAddr(t)}, "retry: {idempotent: true}"))
+	got := r.post("/v1/chat/completions", chatHello, "")
+	if got.status != 502 || got.header.Get("Dragoman-Attempts") != "2" || got.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("%d, attempts %q, X-Should-Retry %q", got.status, got.header.Get("Dragoman-Attempts"), got.header.Get("X-Should-Retry"))
+	}
+}

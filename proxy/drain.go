@@ -68,7 +68,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	end, bounded := ctx.Deadline()
 	if bounded {
 		var early context.CancelFunc
-		ctx, early = context.WithDeadline(ctx, end.Add(-min(tellTime, end.Sub(since)/4)))
+		ctx, early = context.WithDeadline(ctx, cutTime(since, end))
 		defer early()
 	}
 	if !s.settled(ln, ctx.Done()) {
@@ -98,6 +98,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return err
 }
+
+// cutTime is when what still runs is cut in a drain that began at since and is to be over
+// at end.
+func cutTime(since, end time.Time) time.Time { return end.Add(-min(tellTime, end.Sub(since)/4)) }
 
 // settled waits until nothing runs, and reports whether that came before done. Meanwhile
 // it closes the connections that have become idle.

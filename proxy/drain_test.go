@@ -388,3 +388,16 @@ func TestPendingRequestsAreNotHungUpOn(t *testing.T) {
 		t.Errorf("the other one: %q %v", b, err)
 	}
 }
+
+// TestTimeIsLeftToTellTheTruth: two seconds, or a quarter of a short drain.
+func TestTimeIsLeftToTellTheTruth(t *testing.T) {
+	t.Parallel()
+	since := time.Now()
+	for drain, want := range map[time.Duration]time.Duration{
+		25 * time.Second: 23 * time.Second, 8 * time.Second: 6 * time.Second, 4 * time.Second: 3 * time.Second, time.Second: 750 * time.Millisecond, 0: 0,
+	} {
+		if got := cutTime(since, since.Add(drain)).Sub(since); got != want {
+			t.Errorf("drain %v: cut after %v, want %v", drain, got, want)
+		}
+	}
+}

@@ -216,7 +216,7 @@ func (s *Set) Acquire(done <-chan struct{}, key string, tried Tried) (Lease, err
 	}
 	if s.waiting.Load() == 0 {
 		l, err := s.try(key, tried)
-		if err != ErrFull || s.o.Queue <= 0 || s.o.Wait <= 0 { //nolint:errorlint // it is never wrapped in here
+		if err != ErrFull || s.o.Queue <= 0 || s.o.Wait <= 0 {
 			return l, err
 		}
 	}
@@ -264,7 +264,7 @@ func (s *Set) try(key string, tried Tried) (Lease, error) {
 		return l, nil
 	}
 	switch {
-	case err == ErrFull: //nolint:errorlint // it is never wrapped in here
+	case err == ErrFull:
 		return Lease{}, err
 	case closed != 0 || s.o.Optional:
 		return Lease{}, ErrNone
@@ -290,7 +290,7 @@ func (s *Set) from(key string, which, due Tried, now time.Time) (Lease, error) {
 		if e == nil {
 			return l, nil
 		}
-		if e == ErrFull { //nolint:errorlint // it is never wrapped in here
+		if e == ErrFull {
 			err = e
 		}
 		which &^= bit

@@ -246,7 +246,7 @@ func TestBreakerOpensByErrorRate(t *testing.T) {
 	}
 	say(Success)
 	w.wantState(0, Closed) // nine requests are too few
-	w.clock.advance(11 * time.Second)
+	w.advance(11 * time.Second)
 	for range 5 {
 		say(Success)
 	}
@@ -262,13 +262,13 @@ func TestBreakerTriesWithOneRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2, Options{Failures: 1, OpenFor: 10 * time.Second})
 	w.failOne(0, 1)
-	w.clock.advance(9999 * time.Millisecond)
+	w.advance(9999 * time.Millisecond)
 	for range 4 {
 		if got := w.ask(Success); got != 1 {
 			t.Fatal("asked before the pause is over")
 		}
 	}
-	w.clock.advance(2001 * time.Millisecond)
+	w.advance(2001 * time.Millisecond)
 	w.wantState(0, Open)
 	trial := w.acquire("", 0)
 	if trial.Index() != 0 || !trial.Trial() {
@@ -298,11 +298,11 @@ func TestPauseDoublesTenfoldAtMost(t *testing.T) {
 	w.failOne(0, 1)
 	for _, want := range []time.Duration{10, 20, 40, 80, 100, 100, 100} {
 		want *= time.Second
-		w.clock.advance(want - 1)
+		w.advance(want - 1)
 		if got := w.ask(Success); got != 1 {
 			t.Fatalf("asked before %v", want)
 		}
-		w.clock.advance(want/5 + 1)
+		w.advance(want/5 + 1)
 		trial := w.acquire("", 0)
 		if trial.Index() != 0 {
 			t.Fatalf("not tried %v after it opened", want+want/5)
@@ -312,11 +312,11 @@ func TestPauseDoublesTenfoldAtMost(t *testing.T) {
 		w.wantState(0, Open)
 	}
 	// Once it worked the pause is short again.
-	w.clock.advance(120 * time.Second)
+	w.advance(120 * time.Second)
 	w.ask(Success)
 	w.wantState(0, Closed)
 	w.failOne(0, 1)
-	w.clock.advance(12 * time.Second)
+	w.advance(12 * time.Second)
 	if l := w.acquire("", 0); !l.Trial() {
 		t.Error("not tried 12 s after it opened for the first time")
 	}
@@ -329,7 +329,7 @@ func TestRequestsFromBeforeDoNotCount(t *testing.T) {
 	w.failOne(0, 1)
 	old[0].Report(Success)
 	w.wantState(0, Open)
-	w.clock.advance(12 * time.Second)
+	w.advance(12 * time.Second)
 	trial := w.acquire("", 0)
 	old[1].Report(Success)
 	w.wantState(0, HalfOpen)
@@ -377,7 +377,7 @@ func TestTheLastMemberIsLeftAloneWhereThereIsAFallback(t *testing.T) {
 	w.failOne(0, 1)
 	w.mustRefuse("", 0, ErrNone)
 	w.mustRefuse("conv", 0, ErrNone)
-	w.clock.advance(12 * time.Second)
+	w.advance(12 * time.Second)
 	trial := w.acquire("conv", 0)
 	w.mustRefuse("", 0, ErrNone)
 	w.mustRefuse("conv", 0, ErrNone)
@@ -385,7 +385,7 @@ func TestTheLastMemberIsLeftAloneWhereThereIsAFallback(t *testing.T) {
 	w.acquire("", 0)
 	w.set.members[0].SetHealth(false)
 	w.mustRefuse("", 0, ErrNone)
-	w.clock.advance(time.Hour)
+	w.advance(time.Hour)
 	w.mustRefuse("", 0, ErrNone)
 }
 
@@ -400,7 +400,7 @@ func TestActiveChecks(t *testing.T) {
 	if m.Healthy() || w.ask(Success) != 1 || w.ask(Success) != 1 {
 		t.Error("one that is down was asked")
 	}
-	w.clock.advance(time.Hour)
+	w.advance(time.Hour)
 	if w.ask(Success) != 1 {
 		t.Error("one that is down was tried")
 	}
@@ -437,7 +437,7 @@ func TestSlowStart(t *testing.T) {
 	}
 	comesBack := func() {
 		w.failOne(0, 1)
-		w.clock.advance(12 * time.Second)
+		w.advance(12 * time.Second)
 		w.ask(Success)
 		w.wantState(0, Closed)
 	}
@@ -446,7 +446,7 @@ func TestSlowStart(t *testing.T) {
 		after time.Duration
 		want  int // percent
 	}{{0, 5}, {2, 10}, {3, 25}, {4, 45}, {1, 50}} {
-		w.clock.advance(step.after * time.Second)
+		w.advance(step.after * time.Second)
 		got := w.share(0, n)
 		if want := n * step.want / 100; got < want-n/20 || got > want+n/20 || got == 0 {
 			t.Errorf("after %d s more it gets %d of %d, want about %d", step.after, got, n, want)
@@ -454,7 +454,7 @@ func TestSlowStart(t *testing.T) {
 	}
 	// With much to do the share is of what runs.
 	comesBack()
-	w.clock.advance(2 * time.Second)
+	w.advance(2 * time.Second)
 	var running [2]int
 	for range 120 {
 		running[w.acquire("", 0).Index()]++
@@ -462,7 +462,7 @@ func TestSlowStart(t *testing.T) {
 	if running[0] < 15 || running[0] > 25 {
 		t.Errorf("%v run, want about 20 and 100", running)
 	}
-	w.clock.advance(8 * time.Second)
+	w.advance(8 * time.Second)
 	for range 80 {
 		running[w.acquire("", 0).Index()]++
 	}

@@ -167,7 +167,7 @@ func FuzzBreakersKeepToTheModel(f *testing.F) {
 				if op&8 != 0 {
 					d := time.Duration(op>>4) * 2 * time.Second
 					now += d
-					w.clock.advance(d)
+					w.advance(d)
 					continue
 				}
 				i, up := int(op>>5)%n, op&16 != 0

@@ -18,7 +18,7 @@ func (s *Set) wait(done <-chan struct{}, key string, tried Tried) (Lease, error)
 	s.mu.Lock()
 	s.serve() // whoever came first
 	l, err := s.try(key, tried)
-	if err != ErrFull || s.Waiting() >= s.o.Queue || s.o.Wait <= 0 { //nolint:errorlint // it is never wrapped in here
+	if err != ErrFull || s.Waiting() >= s.o.Queue || s.o.Wait <= 0 {
 		s.mu.Unlock()
 		return l, err
 	}
@@ -76,7 +76,7 @@ func (s *Set) serve() {
 	for w := s.first; w != nil; {
 		next := w.next
 		l, err := s.try(w.key, w.tried)
-		if err != ErrFull { //nolint:errorlint // it is never wrapped in here
+		if err != ErrFull {
 			w.lease, w.err = l, err
 			s.remove(w)
 			close(w.ready)
