@@ -28,7 +28,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	flags := flag.NewFlagSet("dragoman "+command, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	var path, listen, auth, name string
+	var path, listen, auth, name, address string
 	var hash bool
 	var agents []string
 	switch command {
@@ -39,6 +39,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		flags.StringVar(&listen, "listen", "", "")
 		flags.StringVar(&auth, "auth", "", "")
 		flags.Func("agent", "", func(s string) error { agents = append(agents, s); return nil })
+		flags.StringVar(&path, "config", "config.yaml", "")
+	case "health":
+		flags.StringVar(&address, "address", "", "")
 		fallthrough
 	default:
 		flags.StringVar(&path, "config", "config.yaml", "")
@@ -67,7 +70,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	case "key":
 		return ended(keyCommand(name, hash, stdin, stdout, stderr))
-	case "serve", "check":
+	case "serve", "check", "health":
 	default:
 		return fail("unknown command %q", command)
 	}
@@ -93,6 +96,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		defer source.catchHangups()() // from before the first look at the file
 	}
 	conf, problems := source.load()
+	if command == "health" {
+		// The running proxy keeps its last good configuration, and is not to be called sick for a
+		// file that is not good.
+		return ended(healthCommand(address, conf, stdout))
+	}
 	for _, p := range problems {
 		fmt.Fprintln(stderr, p)
 	}

@@ -5,6 +5,7 @@ const usage = `Usage:
   dragoman serve -agent name=protocol+url [-agent ...] [-listen address] [-auth keys|none]
   dragoman check [-config config.yaml]
   dragoman key [-name name] [-hash]
+  dragoman health [-config config.yaml | -address address]
   dragoman version
 
 serve    answers clients until it gets SIGTERM, which drains, or SIGINT, which does so without the delay; a second
@@ -14,6 +15,9 @@ serve    answers clients until it gets SIGTERM, which drains, or SIGINT, which d
 check    prints every problem of the configuration; exit status 1 if it cannot be used
 key      makes a key, and prints it once with the lines for auth.keys; with -hash the lines for a key that it reads
          from standard input
+health   asks a running proxy whether it is ready, and why: exit status 0 or 1, within two seconds. It asks admin.listen of
+         the configuration, or server.listen where that is off; -address 127.0.0.1:8081, unix:/path or https://host:port
+         needs no file
 version  prints the version
 
 Protocols: `

@@ -25,6 +25,7 @@ type record struct {
 	dropped           []string
 	limited           ratelimit.Status // what is left of the limits
 	batch             *batchRecord     // nil: no batch
+	trace             string           // the id of the client's trace, "" if it has none
 	tried             []string         // the backends that were asked, if more than one was
 }
 
@@ -45,7 +46,7 @@ func (r *record) write(c *call) {
 		return
 	}
 	agent, backend := r.agents()
-	f := make([]zap.Field, 0, 24)
+	f := make([]zap.Field, 0, 28)
 	f = append(f,
 		zap.String("request_id", c.id),
 		zap.String("method", printable(r.method)),
@@ -60,6 +61,12 @@ func (r *record) write(c *call) {
 		zap.Int64("bytes_out", r.bytesOut),
 		zap.Duration("total", time.Since(c.start)),
 	)
+	if c.at != nil {
+		f = append(f, zap.String("upstream", c.at.name))
+	}
+	if r.trace != "" {
+		f = append(f, zap.String("trace_id", r.trace))
+	}
 	if r.firstByte > 0 {
 		f = append(f, zap.Duration("first_byte", r.firstByte))
 	}
@@ -112,4 +119,28 @@ func (c *call) printableError(e *translate.Error) string {
 		return s[:512] + "…"
 	}
 	return strings.Clone(s)
+}
+
+// traceID is the trace of a W3C traceparent header, "" if it is none.
+func traceID(parent []byte) string {
+	// version-trace-parent-flags; a later version may have more behind it.
+	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' || len(parent) > 55 && (parent[55] != '-' || string(parent[:2]) == "00") {
+		return ""
+	}
+	zero := true
+	for i, b := range parent[:55] {
+		if i == 2 || i == 35 || i == 52 {
+			continue
+		}
+		if (b < '0' || b > '9') && (b < 'a' || b > 'f') {
+			return ""
+		}
+		if i > 2 && i < 35 && b != '0' {
+			zero = false
+		}
+	}
+	if zero || string(parent[:2]) == "ff" {
+		return ""
+	}
+	return string(parent[3:35])
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -39,17 +42,21 @@ type adminServer struct {
 	http *fasthttp.Server
 	ln   net.Listener
 	done chan error
+	quit chan struct{} // closed when it ends
+
+	profiling atomic.Bool // a profile is being made
 }
 
 // serveAdmin answers operators on ln until stopAdmin.
 func (s *Server) serveAdmin(ln net.Listener) {
-	a := &adminServer{ln: ln, done: make(chan error, 1), http: &fasthttp.Server{
-		Handler: s.handleAdmin,
+	a := &adminServer{ln: ln, done: make(chan error, 1), quit: make(chan struct{})}
+	a.http = &fasthttp.Server{
+		Handler: func(ctx *fasthttp.RequestCtx) { s.handleAdmin(a, ctx) },
 		Logger:  serverLog{s.log}, SecureErrorLogMessage: true,
 		MaxRequestBodySize: 1, DisablePreParseMultipartForm: true, GetOnly: true,
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		Concurrency: 100, ReduceMemoryUsage: true, NoDefaultServerHeader: true, NoDefaultContentType: true, CloseOnShutdown: true,
-	}}
+	}
 	s.mu.Lock()
 	s.admin = a
 	s.mu.Unlock()
@@ -66,20 +73,31 @@ func (s *Server) stopAdmin() {
 		return
 	}
 	_ = a.ln.Close()
+	close(a.quit)
 	_ = a.http.Shutdown()
 	if err := <-a.done; err != nil && !errors.Is(err, net.ErrClosed) {
 		s.log.Warn("the admin listener failed", zap.Error(err))
 	}
 }
 
-func (s *Server) handleAdmin(ctx *fasthttp.RequestCtx) {
+// handleAdmin answers one request of an operator. Everything here is read and nothing is
+// changed, and only GET and HEAD are taken, so that a page in a browser on this host cannot
+// do anything by asking; nor can it read what it gets, because no origin is allowed, and a
+// name that was made to mean this host is refused.
+func (s *Server) handleAdmin(a *adminServer, ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	h.Set("Cache-Control", "no-store")
 	h.SetContentType("text/plain; charset=utf-8")
 	if s.draining.Load() {
 		h.SetConnectionClose()
 	}
-	switch string(ctx.Request.Header.RequestURI()) {
+	if rebound(ctx) {
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		ctx.SetBodyString("The Host header names another host than this one. Ask by an address, or as localhost.\n")
+		return
+	}
+	path, _, _ := strings.Cut(string(ctx.Request.Header.RequestURI()), "?")
+	switch path {
 	case "/livez":
 		ctx.SetBodyString("ok\n")
 	case "/readyz":
@@ -101,7 +119,27 @@ func (s *Server) handleAdmin(ctx *fasthttp.RequestCtx) {
 		s.meters.write(&b)
 		ctx.SetBody(b.Bytes())
 	default:
+		if name, ok := strings.CutPrefix(path, profilePath); ok && s.snapshot().conf.Admin.PProf {
+			a.profile(ctx, name)
+			return
+		}
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 		ctx.SetBodyString("There are /livez, /readyz and /metrics here.\n")
 	}
+}
+
+// rebound reports whether a request that came by loopback says that it is for a host with
+// a name: nobody but a browser whose name server lies to it does that.
+func rebound(ctx *fasthttp.RequestCtx) bool {
+	local, ok := ctx.LocalAddr().(*net.TCPAddr)
+	host := string(ctx.Host())
+	if !ok || !local.IP.IsLoopback() || host == "" {
+		return false
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	_, err := netip.ParseAddr(host)
+	return err != nil && !strings.EqualFold(host, "localhost")
 }

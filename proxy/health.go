@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -9,13 +10,15 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
 // health answers the probes with a bare status; the reasons are on the admin
 // listener. Alive is who can answer at all; ready is who is not shutting down and,
 // where agents live beside the proxy, has one that takes connections. A shared
-// backend does not count: its failure must not take every replica out.
+// backend does not count unless it is asked for: its failure must not take every
+// replica out.
 func (c *call) health(ctx *fasthttp.RequestCtx, path string) *translate.Error {
 	ctx.Response.Header.SetContentType("text/plain; charset=utf-8")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
@@ -60,52 +63,79 @@ func (s *Server) ready() (bool, []string) {
 	return r.good, r.reasons
 }
 
-// look tries every backend that lives beside the proxy.
+// look asks every agent that counts: one that lives beside the proxy, or whose
+// configuration says so (health.ready). It is ready if one of its backends is.
 func (s *Server) look() (good bool, reasons []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), readinessAge)
 	defer cancel()
 	snap := s.snapshot()
 	type probe struct {
-		agent string
-		b     *backend
-		err   error
+		b      *backend
+		member *balance.Member
+		counts bool
+		err    error
 	}
-	var probes []*probe
+	agents := make([][]*probe, len(snap.conf.Agents))
 	var wait sync.WaitGroup
 	for i := range snap.conf.Agents {
-		for _, b := range snap.agents[&snap.conf.Agents[i]].backends {
-			p := &probe{agent: snap.conf.Agents[i].Name, b: b}
-			probes = append(probes, p)
-			if !b.local() {
-				continue
+		conf := &snap.conf.Agents[i]
+		a := snap.agents[conf]
+		members := a.set.Members()
+		for j, b := range a.backends {
+			p := &probe{b: b, member: members[j]}
+			agents[i] = append(agents[i], p)
+			p.counts = b.target.Scheme != "demo" && (b.local() || conf.Health.Ready)
+			switch {
+			case !p.counts:
+			case !p.member.Healthy():
+				p.err = errDown
+			case conf.Health.Interval > 0: // the checks know better than a connection
+			default:
+				wait.Go(func() {
+					var conn net.Conn
+					if conn, p.err = b.dial(ctx); p.err == nil {
+						_ = conn.Close()
+					}
+				})
 			}
-			wait.Go(func() {
-				var conn net.Conn
-				if conn, p.err = b.dial(ctx); p.err == nil {
-					_ = conn.Close()
-				}
-			})
 		}
 	}
 	wait.Wait()
-	local := 0
-	for _, p := range probes {
-		switch {
-		case p.b.target.Scheme == "demo":
-			reasons = append(reasons, fmt.Sprintf("agent %s is part of this process", p.agent))
-		case !p.b.local():
-			reasons = append(reasons, fmt.Sprintf("agent %s does not live here and does not count", p.agent))
-		case p.err != nil:
-			local++
-			reasons = append(reasons, fmt.Sprintf("agent %s takes no connections: %v", p.agent, p.err))
-		default:
-			local++
-			good = true
-			reasons = append(reasons, fmt.Sprintf("agent %s takes connections", p.agent))
+	counted := 0
+	for i, probes := range agents {
+		name := snap.conf.Agents[i].Name
+		counts := false
+		for _, p := range probes {
+			who := "agent " + name
+			if len(probes) > 1 {
+				who += " at " + p.b.name
+			}
+			counts = counts || p.counts
+			good = good || p.counts && p.err == nil
+			switch {
+			case p.b.target.Scheme == "demo":
+				reasons = append(reasons, who+" is part of this process")
+			case !p.counts:
+				reasons = append(reasons, who+" does not live here and does not count")
+			case p.err == errDown:
+				reasons = append(reasons, who+" is down: "+p.err.Error())
+			case p.err != nil:
+				reasons = append(reasons, fmt.Sprintf("%s takes no connections: %v", who, p.err))
+			case snap.conf.Agents[i].Health.Interval > 0:
+				reasons = append(reasons, who+" passes its checks")
+			default:
+				reasons = append(reasons, who+" takes connections")
+			}
+		}
+		if counts {
+			counted++
 		}
 	}
 	if snap.tokens != nil && snap.tokens.Ready() != nil {
 		return false, append(reasons, "no token can be verified: the issuer's keys have never been had")
 	}
-	return good || local == 0, reasons
+	return good || counted == 0, reasons
 }
+
+// errDown is that of a backend whose active checks fail.
+var errDown = errors.New("its checks fail")

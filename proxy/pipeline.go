@@ -295,6 +295,7 @@ func (c *call) identify(ctx *fasthttp.RequestCtx) {
 	if id := ctx.Request.Header.Peek("X-Request-Id"); saneID(id) {
 		c.id = string(id)
 	}
+	c.log.trace = traceID(ctx.Request.Header.Peek("Traceparent"))
 	c.http10 = !ctx.Request.Header.IsHTTP11()
 	c.keepAlive = !ctx.Request.Header.ConnectionClose() && !c.s.draining.Load()
 }
