@@ -36,7 +36,7 @@ func (s *service) run() error {
 	if s.server, err = proxy.New(s.conf, s.log, agents.Dial); err != nil {
 		return err
 	}
-	s.server.About(version(), s.lines.Dropped)
+	s.server.About(build(), s.lines.Dropped)
 	ln, err := s.server.Listen()
 	if err != nil {
 		return err

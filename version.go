@@ -9,7 +9,10 @@ import (
 var release = ""
 
 // version tells the release, the commit it was built from, and the compiler.
-func version() string {
+func version() string { return "dragoman " + build() + " " + runtime.Version() }
+
+// build tells the release, and the commit it was built from.
+func build() string {
 	v, rev, dirty := release, "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" {
@@ -27,5 +30,5 @@ func version() string {
 	if v == "" {
 		v = "(devel)"
 	}
-	return "dragoman " + v + rev + dirty + " " + runtime.Version()
+	return v + rev + dirty
 }
