@@ -22,7 +22,8 @@ const healthTime = 2 * time.Second
 // reasons: the probe for an image that has no shell. It asks address, or the listener that
 // conf names; conf is nil where there is no file that can be used.
 func healthCommand(address string, conf *config.Config, stdout io.Writer) error {
-	network, secure := "tcp", false
+	var network string
+	var secure bool
 	switch {
 	case address != "":
 		if rest, ok := strings.CutPrefix(address, "https://"); ok {
@@ -53,7 +54,7 @@ func healthCommand(address string, conf *config.Config, stdout io.Writer) error 
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if end, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(end)
 	}

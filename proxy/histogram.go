@@ -202,7 +202,7 @@ func appendSample(dst []byte, name, words, value string) []byte {
 }
 
 // help says what each metric is. docs/metrics.md has the same names.
-var help = map[string]string{
+var help = map[string]string{ // #nosec G101 -- no credentials
 	"dragoman_requests_total":                 "Requests that ended, by what they were and how they ended.",
 	"dragoman_request_seconds":                "Time from the head of a request to the end of its answer.",
 	"dragoman_first_byte_seconds":             "Time from the head of a request to the first byte of its answer; heartbeats are none.",

@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/valyala/fasthttp/fasthttputil"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -110,7 +109,6 @@ type mood struct {
 	mu     sync.Mutex
 	status int // 0: refuses; -1: never answers; -2: closes without an answer
 	asked  []time.Time
-	ln     *fasthttputil.InmemoryListener
 	wg     sync.WaitGroup
 }
 

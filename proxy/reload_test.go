@@ -82,7 +82,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		a, b := says("alpha"), says("beta")
 		for _, back := range []*stagedAgent{a, b} { // of what was seen there is room for a thousand only
 			go func() {
-				for range back.seen { //nolint:revive // thrown away
+				for range back.seen {
 				}
 			}()
 			t.Cleanup(func() { close(back.seen) })
