@@ -235,7 +235,7 @@ func (p *pump) deadline() time.Time {
 	if t := conf.Timeouts.Idle; t > 0 {
 		sooner(p.lastRead.Add(t))
 	}
-	if t := conf.Heartbeat.Stream; t > 0 && p.conn != nil && p.ahead.behind() == 0 {
+	if t := conf.Heartbeat.Stream; t > 0 && p.conn != nil {
 		sooner(p.lastWrite.Add(t))
 	}
 	if !p.complete.IsZero() {
@@ -269,6 +269,10 @@ func (p *pump) due(now time.Time) {
 		p.write(w, false, now)
 		dropChunkWriter(w)
 	case conf.Heartbeat.Stream > 0 && p.conn != nil && !now.Before(p.lastWrite.Add(conf.Heartbeat.Stream)):
+		if p.ahead.behind() > 0 { // it has enough to read, and is asked after again when it may have caught up
+			p.lastWrite = now
+			return
+		}
 		w := takeChunkWriter()
 		w.begin()
 		w.buf = append(w.buf, streamBeat...)
@@ -309,6 +313,7 @@ func (p *pump) arrived(b []byte) error {
 		p.write(w, true, now)
 	} else if w.size() > 0 {
 		p.write(w, false, now)
+		p.lastRead = time.Now() // a client that took its time is not the backend's silence
 	}
 	dropChunkWriter(w)
 	p.settle()
@@ -390,7 +395,7 @@ func (p *pump) write(w *chunkWriter, last bool, now time.Time) {
 
 func (p *pump) send(b []byte, now time.Time) {
 	limit := p.c.snap.conf.Server.Timeouts.Write
-	if limit > 0 && p.writeLimit.Sub(now) < limit/2 {
+	if limit > 0 && p.writeLimit.Sub(now) < limit/2 && p.ahead.behind() == 0 { // else it is that of what is being written
 		p.writeLimit = now.Add(limit)
 		_ = p.conn.SetWriteDeadline(p.writeLimit)
 	}
