@@ -374,14 +374,15 @@ func (r *running) get(path string) reply {
 // until reads from a body until what was read holds want.
 func until(t *testing.T, body io.Reader, want string) string {
 	t.Helper()
-	var got bytes.Buffer
+	var got []byte
 	b := make([]byte, 4096)
-	for !strings.Contains(got.String(), want) {
+	for from := 0; !bytes.Contains(got[from:], []byte(want)); {
+		from = max(0, len(got)-len(want))
 		n, err := body.Read(b)
-		got.Write(b[:n])
-		if err != nil && !strings.Contains(got.String(), want) {
-			t.Fatalf("stream ended (%v) before %q came: %q", err, want, got.String())
+		got = append(got, b[:n]...)
+		if err != nil && !bytes.Contains(got[from:], []byte(want)) {
+			t.Fatalf("stream ended (%v) before %q came: %q", err, want, got)
 		}
 	}
-	return got.String()
+	return string(got)
 }
