@@ -29,7 +29,8 @@ func calm() (end func()) {
 			case <-tick.C:
 				c.look()
 				if n%calmTicks == 0 && c.due() {
-					debug.FreeOSMemory() // collects, too
+					runtime.GC() // pools give their buffers up in two steps
+					debug.FreeOSMemory()
 				}
 			case <-done:
 				return

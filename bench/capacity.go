@@ -122,7 +122,7 @@ func (h *house) stand(binary string, protocols []string, overTLS, profiles bool,
 		tlsLines = fmt.Sprintf("  tls: {cert_file: %q, key_file: %q}\n", h.file("cert.pem"), h.file("key.pem"))
 	}
 	if profiles {
-		pprof = ""
+		pprof = ", pprof: true"
 	}
 	conf := fmt.Sprintf("server:\n  listen: %s\n  max_connections: 40000\n%sadmin: {listen: %s%s}\nauth: {mode: none}\nlog: {level: error, access: false}\nagents:\n%s",
 		addr, tlsLines, s.admin, pprof, agents)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,11 +24,35 @@ type record struct {
 	bytesIn, bytesOut int64 // of the answer: from the agent, to the client
 	firstByte         time.Duration
 	dropped           []string
-	limited           ratelimit.Status // what is left of the limits
-	batch             *batchRecord     // nil: no batch
-	trace             string           // the id of the client's trace, "" if it has none
-	tried             []string         // the backends that were asked, if more than one was
+	limited           *ratelimit.Status // what is left of the limits; nil: there are none
+	batch             *batchRecord      // nil: no batch
+	trace             string            // the id of the client's trace, "" if it has none
+	tried             []string          // the backends that were asked, if more than one was
 }
+
+// limits notes what is left of the limits.
+func (r *record) limits(s ratelimit.Status) {
+	if !s.Any() {
+		r.unlimited()
+		return
+	}
+	if r.limited == nil {
+		r.limited = statuses.Get().(*ratelimit.Status)
+	}
+	*r.limited = s
+}
+
+// unlimited gives up what was noted.
+func (r *record) unlimited() {
+	if r.limited != nil {
+		statuses.Put(r.limited)
+		r.limited = nil
+	}
+}
+
+// statuses are apart from the calls, of which thousands are open, most of them without
+// limits.
+var statuses = sync.Pool{New: func() any { return new(ratelimit.Status) }}
 
 // write counts a request that has ended and writes its line.
 func (r *record) write(c *call) {

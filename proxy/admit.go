@@ -153,7 +153,7 @@ func (c *call) charge() *translate.Error {
 	if r := c.s.limiter.Take(context.Background(), scopes, tokens, &c.grant); r != nil {
 		return c.refused(r)
 	}
-	c.log.limited = c.grant.Status()
+	c.log.limits(c.grant.Status())
 	return nil
 }
 
@@ -249,7 +249,8 @@ func (c *call) cost() int64 {
 
 // refused tells a caller that a limit is reached, and for how long.
 func (c *call) refused(r *ratelimit.Refusal) *translate.Error {
-	c.log.limited, c.limited = r.Status, true
+	c.log.limits(r.Status)
+	c.limited = true
 	c.s.meters.refused(r, c.agent)
 	wait := r.Wait
 	if wait <= 0 {
@@ -334,7 +335,7 @@ func (c *call) limits(ctx *fasthttp.RequestCtx) *translate.Error {
 		}
 		l.Minute, l.Hour, l.Day = window(time.Minute), window(time.Hour), window(24*time.Hour)
 	}
-	c.log.limited = left
+	c.log.limits(left)
 	c.headers(&ctx.Response.Header)
 	ctx.Response.SetStatusCode(200)
 	ctx.Response.Header.SetContentType("application/json")

@@ -23,6 +23,7 @@ func decide(c *call, ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 	c.settle()
+	c.log.unlimited()
 	return nil
 }
 

@@ -255,8 +255,8 @@ func (c *call) note(i int, it *batchItem) {
 		c.log.batch.agents = addWord(c.log.batch.agents, it.agent.conf.Name)
 		c.log.batch.backends = addWord(c.log.batch.backends, it.agent.conf.Protocol)
 	}
-	if it.log.limited.Any() { // the last one says what is left
-		c.log.limited = it.log.limited
+	if it.log.limited != nil { // the last one says what is left
+		c.log.limits(*it.log.limited)
 	}
 	if it.ready {
 		lose(&c.req.Ledger, i, &it.req.Ledger)

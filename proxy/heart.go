@@ -61,9 +61,11 @@ func (c *call) startHeart(conn net.Conn) {
 }
 
 func (c *call) newHeart(conn net.Conn, first, then time.Duration, gone func(error)) *heart {
-	limited := c.log.limited
 	h := &heart{conn: conn, gone: gone, s: c.s, then: then, limit: c.snap.conf.Server.Timeouts.Write, head: c.answerHead()}
-	h.head.limited = &limited
+	if c.log.limited != nil {
+		limited := *c.log.limited // the call may note another
+		h.head.limited = &limited
+	}
 	h.mu.Lock() // the timer may be faster
 	h.timer = time.AfterFunc(first, h.beat)
 	h.mu.Unlock()
@@ -159,7 +161,7 @@ type answerHead struct {
 
 // answerHead is what the head of the call's answer says as far as that is known.
 func (c *call) answerHead() answerHead {
-	h := answerHead{id: c.id, limited: &c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive, attempts: len(c.log.tried)}
+	h := answerHead{id: c.id, limited: c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive, attempts: len(c.log.tried)}
 	h.agent, _ = c.log.agents()
 	if c.req.Ledger.Len() > 0 {
 		h.dropped = headerText(c.req.Ledger.Header())

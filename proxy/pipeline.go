@@ -613,6 +613,7 @@ func (c *call) release() {
 func (c *call) finished() {
 	c.settle()
 	c.log.write(c)
+	c.log.unlimited()
 	if c.body != nil {
 		c.body.drop()
 		c.body = nil

@@ -71,9 +71,10 @@ type upstreamConn struct {
 	want, armed time.Time
 	armedWrite  time.Time
 
-	sent uint64 // bytes handed to the kernel, or to whatever c is
-	ack0 uint64 // acknowledged when the connection was new: its SYN
-	acks bool   // ack0 is known
+	sent  uint64 // bytes handed to the kernel, or to whatever c is
+	ack0  uint64 // acknowledged when the connection was new: its SYN
+	acks  bool   // ack0 is known
+	quiet bool   // what quietFD found
 
 	idleSince time.Time
 	retire    time.Time // when it is too old for another request; zero: never
@@ -84,7 +85,6 @@ type upstreamConn struct {
 	quietFn func(fd uintptr)
 	n       int
 	err     error
-	quiet   bool
 
 	vec  [2][]byte
 	vecs net.Buffers

@@ -14,7 +14,7 @@ type Grant struct {
 	held    uint8 // slots, a bit a scope
 	open    bool  // Release has work to do
 	settled bool
-	refusal Refusal
+	refusal *Refusal // the last one; a grant lives as long as its request, and few are refused
 }
 
 // charge is where a grant is charged.
@@ -151,8 +151,11 @@ func (g *Grant) Release() {
 // refuse ends the grant with a refusal, which it keeps.
 func (g *Grant) refuse(r Refusal) *Refusal {
 	g.Release()
-	g.refusal = r
-	return &g.refusal
+	if g.refusal == nil {
+		g.refusal = new(Refusal)
+	}
+	*g.refusal = r
+	return g.refusal
 }
 
 // Status is what is left of the caller's limits now: of the limits of its key and its agent, in each dimension the one with

@@ -35,8 +35,8 @@ func ceil(d, unit time.Duration) int64 {
 //
 // In RateLimit t is how long until one more is there. RateLimit-Policy names the rule; where the bucket is smaller than that,
 // dragoman-burst says its size.
-func (s Status) Headers(now time.Time, set func(name, value string)) {
-	if !s.Any() {
+func (s *Status) Headers(now time.Time, set func(name, value string)) {
+	if s == nil || !s.Any() {
 		return
 	}
 	var space [512]byte
@@ -47,7 +47,7 @@ func (s Status) Headers(now time.Time, set func(name, value string)) {
 	if q := &s.Tokens; q.Limited {
 		f.openAI(q, &tokenFields)
 	}
-	f.ietf(&s)
+	f.ietf(s)
 	if q := &s.Requests; q.Limited {
 		f.swarms(q, now)
 	}

@@ -38,24 +38,24 @@ type Answer struct {
 	current  sse.Frame // a field, because its address goes to an interface and would escape for every frame
 	out      []byte
 	tap      Tap
-	through  bool
-	halfEnd  bool    // the last frame ended in a carriage return, to which a line feed may belong
-	tapped   *Setup  // the decoder's own while the answer passes through
-	spells   bool    // the backend may send a letter an event
-	gathers  bool    // Gather was called
-	gather   *gather // nil: deltas go out as they come
-
+	tapped   *Setup   // the decoder's own while the answer passes through
+	gather   *gather  // nil: deltas go out as they come
 	detect   Detector // nil: the stream is made of frames
-	framing  framing
-	head     []byte // the beginning of a stream while its framing is not known
-	detected bool   // it is known whether the stream may pass through
+	head     []byte   // the beginning of a stream while its framing is not known
+	err      *Error
+	usage    Usage
+	said     int64
+	reason   FinishReason
 
-	started bool
-	ended   bool
-	err     *Error
-	usage   Usage
-	said    int64
-	reason  FinishReason
+	// Together, because thousands of answers are held at the same time.
+	framing  framing
+	through  bool
+	halfEnd  bool // the last frame ended in a carriage return, to which a line feed may belong
+	spells   bool // the backend may send a letter an event
+	gathers  bool // Gather was called
+	detected bool // it is known whether the stream may pass through
+	started  bool
+	ended    bool
 }
 
 // NewAnswer prepares the answer of a backend of protocol b to the client of

@@ -12,25 +12,26 @@ import (
 // completionEncoder writes an answer as chat.completion.chunks. The constant
 // parts of a chunk are rendered once a stream.
 type completionEncoder struct {
-	s        *Setup
-	bare     bool // Ticos: no refusal, no logprobs
-	logprobs bool // the client asked for them
-	usage    bool // the client asked for the usage chunk
-	legacy   bool // the client offered functions, not tools
+	s *Setup
 
 	head    []byte // a frame up to its delta's first member
 	textual []byte // the same up to the text of a content delta
 	tail    string // the rest of a frame after its delta's last member
 	closing string // the same after a string and with the delta's end
 
-	blocks   []openBlock
-	calls    int // client's calls so far
-	chars    int // code points of content so far
-	textMsg  int // the message that the content written last belongs to, -1 if none
+	blocks  []openBlock
+	calls   int    // client's calls so far
+	chars   int    // code points of content so far
+	textMsg int    // the message that the content written last belongs to, -1 if none
+	cited   []byte // annotations, for the end
+	counted Usage
+	created int64
+
+	bare     bool // Ticos: no refusal, no logprobs
+	logprobs bool // the client asked for them
+	usage    bool // the client asked for the usage chunk
+	legacy   bool // the client offered functions, not tools
 	thought  bool
-	cited    []byte // annotations, for the end
-	counted  Usage
-	created  int64
 	finished bool
 }
 

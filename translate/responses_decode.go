@@ -21,9 +21,6 @@ import (
 // the encrypted reasoning.
 type respDecoder struct {
 	s *Setup
-	// dialect: zeroes mean that nobody counted, and the id is the
-	// conversation's.
-	cognipeer bool
 
 	dec     jsonx.Dec
 	delta   Event // of text
@@ -32,13 +29,17 @@ type respDecoder struct {
 	scratch []byte
 	raw     []byte
 
+	// dialect: zeroes mean that nobody counted, and the id is the
+	// conversation's.
+	cognipeer bool
+
 	started bool
 	ended   bool   // Finish or Fail went out
 	done    bool   // [DONE] came
 	cut     bool   // the last frame was the [DONE] of a stream without an end
+	calls   bool   // the client has to run a tool
 	err     *Error // an error event, until the stream really ends
 	seq     int64
-	calls   bool // the client has to run a tool
 
 	items  []respItem
 	cur    int // the item spoken of last
