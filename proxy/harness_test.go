@@ -26,7 +26,7 @@ import (
 
 // longest bounds waits that only a bug makes long; it decides no test that
 // passes.
-const longest = 20 * time.Second
+const longest = 45 * time.Second
 
 // running is a proxy under test, on a loopback port.
 type running struct {
@@ -324,6 +324,7 @@ func (r *running) dialBare() *client {
 // send writes a request; headers end in \r\n each.
 func (c *client) send(method, path, body, headers string) {
 	c.t.Helper()
+	_ = c.SetDeadline(time.Now().Add(longest))
 	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: proxy\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", method, path, headers, len(body), body); err != nil {
 		c.t.Fatal(err)
 	}

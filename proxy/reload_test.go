@@ -89,11 +89,13 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 		ofA, ofB := yaml("alpha", a, 1000001), yaml("beta", b, 1000002)
 		r := start(t, ofA)
-		var stop atomic.Bool
+		answered := make(chan struct{}, 1000)
 		var reloads sync.WaitGroup
 		reloads.Go(func() {
-			for i := 0; !stop.Load(); i++ {
+			i := 0
+			for range answered { // as often as there are answers, and never so often that there are none
 				r.reload([]string{ofB, ofA}[i%2])
+				i++
 			}
 		})
 		var clients sync.WaitGroup
@@ -112,11 +114,12 @@ func TestReloadUnderLoad(t *testing.T) {
 						return
 					}
 					seen[len(want)%2].Add(1)
+					answered <- struct{}{}
 				}
 			})
 		}
 		clients.Wait()
-		stop.Store(true)
+		close(answered)
 		reloads.Wait()
 		if seen[0].Load() == 0 || seen[1].Load() == 0 {
 			t.Errorf("answers of one configuration only: %d, %d", seen[0].Load(), seen[1].Load())
