@@ -45,6 +45,10 @@ bin/golangci-lint: .ci/golangci-version
 	GOBIN=$(GOBIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@touch $@
 
+systems: ## whether it builds for other systems, tests included
+	for os in darwin freebsd windows; do GOOS=$$os CGO_ENABLED=0 go vet ./... || exit 1; done
+	GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
 
@@ -54,4 +58,4 @@ check: ## what has to pass before a change lands
 	$(MAKE) lint
 	go test ./...
 
-.PHONY: help build run test race fuzz bench golden docs interop compare lint fmt check
+.PHONY: help build run test race fuzz bench golden docs interop compare lint systems fmt check

@@ -47,7 +47,7 @@ const (
 	// calmTicks is for how many seconds no collection must have run.
 	calmTicks = 5
 	// calmSize is how much to be gained is worth a collection that is not due by itself.
-	calmSize = 8 << 20
+	calmSize = 4 << 20
 	// largeHeap is from when on a heap need not double until the next collection: what is
 	// garbage then lies between what lives, and keeps its pages.
 	largeHeap, largePercent = 32 << 20, 30
@@ -90,14 +90,14 @@ func (c *collector) look() {
 
 // due reports whether no collection has run since the last call, and one is likely to give
 // much back, garbage or pages that are free already: more is in use than our last one left,
-// by calmSize and a tenth. What the runtime takes for alive does not count: it holds much
+// by calmSize and a twentieth. What the runtime takes for alive does not count: it holds much
 // that was at work when it looked. Whoever is told that it is due collects.
 func (c *collector) due() bool {
 	quiet := c.cycles == c.seen
 	c.seen = c.cycles
 	used := c.objects + c.free
 	c.settled = min(c.settled, used)
-	if !quiet || used <= c.settled+max(calmSize, c.settled/10) {
+	if !quiet || used <= c.settled+max(calmSize, c.settled/20) {
 		return false
 	}
 	c.settled = math.MaxUint64 // known at the next call

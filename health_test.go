@@ -88,7 +88,7 @@ func TestHealthCommand(t *testing.T) {
 }
 
 // TestHealthOfABrokenFile holds that a file which was broken behind the back of a running
-// proxy does not make it sick: the usual listener is asked.
+// proxy does not make it sick: the listener that it names is asked, else the usual one.
 func TestHealthOfABrokenFile(t *testing.T) {
 	up := readyz(t, "tcp", "127.0.0.1:0", "HTTP/1.1 200 OK\r\n\r\nready\n").Addr().String()
 	t.Setenv("DRAGOMAN_ADMIN_LISTEN", up)
@@ -96,8 +96,23 @@ func TestHealthOfABrokenFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("agents: nonsense\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var stdout, stderr bytes.Buffer
-	if code := run([]string{"health", "-config", path}, strings.NewReader(""), &stdout, &stderr); code != 0 || stdout.String() != "ready\n" {
-		t.Errorf("exit %d: %s%s", code, &stdout, &stderr)
+	f := func() {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if code := run([]string{"health", "-config", path}, strings.NewReader(""), &stdout, &stderr); code != 0 || stdout.String() != "ready\n" {
+			t.Errorf("exit %d: %s%s", code, &stdout, &stderr)
+		}
+	}
+	f()
+	t.Setenv("DRAGOMAN_ADMIN_LISTEN", "127.0.0.1:1")
+	for _, text := range []string{
+		"admin: {listen: %q}\nagents: nonsense\n",
+		"agents:\n  - {name: a, protocol: chat, url: \"http://127.0.0.1:1\", model: m, retry: {attempts: many}}\nadmin:\n  listen: %q\n  pprof: perhaps\n",
+		"admin: {listen: \"\"}\nserver: {listen: %q}\nno_such_section: 1\n",
+	} {
+		if err := os.WriteFile(path, fmt.Appendf(nil, text, up), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f()
 	}
 }

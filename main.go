@@ -98,7 +98,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	conf, problems := source.load()
 	if command == "health" {
 		// The running proxy keeps its last good configuration, and is not to be called sick for a
-		// file that is not good.
+		// file that is not good: what can be read of it still tells where to ask.
+		if conf == nil && len(agents) == 0 {
+			conf = config.Remains(path, options)
+		}
 		return ended(healthCommand(address, conf, stdout))
 	}
 	for _, p := range problems {

@@ -104,7 +104,8 @@ func TestDrainTakesNothingFromAnybody(t *testing.T) {
 				r := start(t, "limits: {queue: {length: 1000, wait: 1m}}\nagents:\n"+
 					"  - {name: it, aliases: [\"*\"], protocol: chat, url: \""+url+"\", model: m}\n"+
 					"  - {name: narrow, protocol: chat, url: \""+url+"\", model: m, limits: {concurrent: 1}}\n"+
-					"  - {name: far, protocol: chat, url: \"http://127.0.0.1:1\", model: m}\n")
+					"  - {name: far, protocol: chat, url: \"http://127.0.0.1:1\", model: m}\n",
+					func(s *Server) { s.hold = longest }) // no head goes out before the signal because a machine is slow
 				holder := r.dial()
 				holder.send("POST", "/agents/narrow/v1/chat/completions", strings.Replace(chatHello, "hello", "thinks", 1), "")
 				<-arrived

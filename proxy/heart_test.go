@@ -344,8 +344,9 @@ func TestDepartureBehindAHeartbeat(t *testing.T) {
 	t.Parallel()
 	overEveryWire(t, func(t *testing.T, start starter) {
 		for _, stream := range []bool{true, false} {
-			left := make(chan struct{})
+			asked, left := make(chan struct{}), make(chan struct{})
 			back := stage(t, func(v *visit) {
+				close(asked)
 				v.gone()
 				close(left)
 			})
@@ -354,6 +355,11 @@ func TestDepartureBehindAHeartbeat(t *testing.T) {
 			body, _ := clientFaces[0].ask("hello", stream)
 			c.send("POST", "/v1/chat/completions", body, "")
 			until(t, c.response().Body, beats(stream, 2))
+			select {
+			case <-asked: // the beats may be faster
+			case <-time.After(longest):
+				t.Fatal("the backend was not asked")
+			}
 			_ = c.Close()
 			select {
 			case <-left:

@@ -79,8 +79,8 @@ func portOf(t *testing.T, addr string) string {
 const helloChat = `{"messages":[{"role":"user","content":"hi"}]}`
 
 func answerChat(v *visit) {
-	v.json(200, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}`)
-	v.hangs = true // each request needs a new connection
+	v.json(200, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}`, "Connection: close") // each request needs a new one
+	v.hangs = true
 }
 
 // TestUpstreamDNSGone: the name servers fail while the proxy runs.

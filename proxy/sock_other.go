@@ -5,7 +5,6 @@ package proxy
 import (
 	"io/fs"
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -32,14 +31,6 @@ func tuneAccepted(net.Conn, time.Duration) {}
 
 // narrowSocket is not portable.
 func narrowSocket(uintptr, fs.FileMode) error { return nil }
-
-// listenNarrow gives the socket its mode by the umask, from the first moment on. The
-// umask is the whole process's: files that others make meanwhile get it too.
-func listenNarrow(mode fs.FileMode, listen func() (net.Listener, error)) (net.Listener, error) {
-	old := syscall.Umask(int(0o777 &^ mode.Perm()))
-	defer syscall.Umask(old)
-	return listen()
-}
 
 // writeOnce may wait here until the deadline.
 func writeOnce(c net.Conn, p []byte) (int, error) { return c.Write(p) }

@@ -54,6 +54,29 @@ func Parse(name string, data []byte, o Options) (*Config, []Problem) {
 	return d.config(root)
 }
 
+// Remains is what can be made out of a file with mistakes, where a setting that is wrong has its default. It tells where a
+// proxy listens that began with a better file, and is not fit to serve with. It is nil where the file is no YAML or does not
+// mention admin.
+func Remains(path string, o Options) *Config {
+	d := newDecoder(path, o)
+	data, err := d.opts.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	root := d.parseYAML(data)
+	if root == nil || root.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i < len(root.Content); i += 2 {
+		if root.Content[i].Value == "admin" {
+			c := Default()
+			c.read(value{d: d, node: root})
+			return &c
+		}
+	}
+	return nil
+}
+
 func newDecoder(file string, o Options) *decoder {
 	if o.Getenv == nil {
 		o.Getenv = os.LookupEnv
