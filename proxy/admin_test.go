@@ -321,6 +321,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		s.meters.share(func() uint64 { return 0 })
 		s.meters.retried("it", "refused")
 		s.meters.fellBack("it", "other")
+		s.meters.stale.get(staleKey{"it", "other"}).Inc()
 		s.meters.limited.get(limitedKey{"key", "requests", "it"}).Inc()
 		s.meters.set.NewGauge("dragoman_tls_certificate_expiry_seconds", func() float64 { return 1 })
 	})

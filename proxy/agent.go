@@ -56,11 +56,15 @@ type DemoDialer func(ctx context.Context, protocol string) (net.Conn, error)
 
 // newAgent makes an agent. What before, which may be nil, has of the same backends is
 // used on. An agent refers to no other one: it may outlive the configuration that
-// it was made for.
-func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent, o balance.Options) (*agent, error) {
+// it was made for. It has no set yet: the members, of which some may be in use, are left
+// as they are.
+func newAgent(c *config.Agent, strict bool, s *Server, before *agent) (*agent, []*balance.Member, error) {
 	p := translate.Lookup(c.Protocol)
 	if p == nil {
-		return nil, fmt.Errorf("agent %s: unknown protocol %q", c.Name, c.Protocol)
+		return nil, nil, fmt.Errorf("agent %s: unknown protocol %q", c.Name, c.Protocol)
+	}
+	if len(c.URLs) > balance.MaxMembers {
+		return nil, nil, fmt.Errorf("agent %s: more than %d urls", c.Name, balance.MaxMembers)
 	}
 	a := &agent{
 		conf: c, protocol: p, strict: strict || c.Strict,
@@ -87,26 +91,25 @@ func newAgent(c *config.Agent, strict bool, demo DemoDialer, before *agent, o ba
 		b, m := before.replica(c, target)
 		if b == nil {
 			var err error
-			if b, err = newReplica(c, target, demo); err != nil {
-				return nil, err
+			if b, err = newReplica(c, target, s.demo, s.stale(c.Name, target.Host)); err != nil {
+				return nil, nil, err
 			}
 			m = balance.NewMember(b.name)
 		}
 		a.backends, members[i] = append(a.backends, b), m
 	}
-	if len(members) > balance.MaxMembers {
-		return nil, fmt.Errorf("agent %s: more than %d urls", c.Name, balance.MaxMembers)
-	}
-	a.set = balance.New(o, members...)
 	if before != nil && before.conf.Retry.Budget == c.Retry.Budget {
 		a.budget = before.budget
 	} else {
-		a.budget = balance.NewBudget(c.Retry.Budget, o.Now)
+		a.budget = balance.NewBudget(c.Retry.Budget, s.now)
 	}
 	a.head = a.appendFixedHead(nil)
 	a.chooseHeaders()
-	return a, nil
+	return a, members, nil
 }
+
+// now is the clock of balancing.
+func (s *Server) now() time.Time { return s.clock() }
 
 // balancing is how an agent's replicas are chosen: what changes in their state is a line
 // in the log.
@@ -117,7 +120,7 @@ func (s *Server) balancing(all *config.Config, c *config.Agent) balance.Options 
 		Failures: b.Failures, ErrorRate: b.ErrorRate, OpenFor: b.Pause, SlowStart: b.SlowStart,
 		Max: b.MaxConcurrent, Queue: all.Limits.Queue.Length, Wait: all.Limits.Queue.Wait,
 		Optional: len(c.Fallback) > 0,
-		Now:      func() time.Time { return s.clock() },
+		Now:      s.now,
 		Changed: func(m *balance.Member, now balance.State) {
 			say := log.Warn
 			if now == balance.Closed {
@@ -128,12 +131,14 @@ func (s *Server) balancing(all *config.Config, c *config.Agent) balance.Options 
 	}
 }
 
-// newReplica prepares one url of an agent; nothing is dialled yet.
-func newReplica(c *config.Agent, target config.Target, demo DemoDialer) (*backend, error) {
+// newReplica prepares one url of an agent; nothing is dialled yet. stale, which may be
+// nil, hears of lookups of its name that fail and come back.
+func newReplica(c *config.Agent, target config.Target, demo DemoDialer, stale func(error)) (*backend, error) {
 	b := &backend{target: target, name: target.Host}
 	oc := originConfig{
 		Scheme: target.Scheme, Addr: target.Host, Host: target.Host,
 		ConnectTimeout: c.Timeouts.Connect, KeepAlive: c.KeepAlive, AllowLinkLocal: c.AllowLinkLocal,
+		Stale: stale,
 	}
 	switch target.Scheme {
 	case "unix":

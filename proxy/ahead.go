@@ -205,6 +205,10 @@ func (p *pump) caughtUp() bool {
 	if p.c.log.err != nil {
 		p.ahead.hurry()
 	}
+	// The agent has been heard, and nobody else waits for its place while the client takes
+	// its time.
+	p.c.hangUp()
+	p.c.settle()
 	if err := p.ahead.wait(); err != nil {
 		if !p.slow {
 			p.c.log.err, p.c.log.status = cutError(err), 499

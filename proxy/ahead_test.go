@@ -169,6 +169,43 @@ func TestCyclsIsReadAhead(t *testing.T) {
 	})
 }
 
+// TestReaderBehindHoldsNoPlace: once the agent has been heard, its place and those within the
+// limits are free for others, although the client has not read its answer yet.
+func TestReaderBehindHoldsNoPlace(t *testing.T) {
+	t.Parallel()
+	b := streamScript("cycls")
+	back := stage(t, func(v *visit) {
+		v.open()
+		n := 1000
+		if strings.Contains(string(v.body), "good") {
+			n = 1
+		}
+		for i := range n {
+			v.writes(b.wordy(i))
+		}
+		v.chunk(b.rest[strings.Index(b.rest, "\n\n")+2:])
+		v.end()
+	})
+	r := start(t, agentYAML("cycls", back.addr, "balance: {max_concurrent: 1}", "limits: {concurrent: 1}"), readAhead(64<<20))
+	f := clientFaces[0]
+	slow := r.dial()
+	slow.narrow()
+	body, headers := f.ask("hello", true)
+	slow.send("POST", f.path, body, headers)
+	waitFor(t, "the backend's connection to come back", func() bool { return r.first().backends[0].origin.idleConns() == 1 })
+	waitFor(t, "the place to be free", func() bool { return r.first().set.Members()[0].Running() == 0 })
+	good, headers := f.ask("good", true)
+	if got := r.post(f.path, good, headers); got.status != 200 || !f.whole(got.body) {
+		t.Errorf("beside a slow client: %d %q", got.status, got.body)
+	}
+	if n := r.held().running; n != 1 {
+		t.Errorf("%d calls run, want that of the slow client", n)
+	}
+	if got := slow.reply(); counted(t, &f, got.body) != 1000 || !f.whole(got.body) {
+		t.Error("the slow client lost something")
+	}
+}
+
 // TestTooSlowReaderIsCutWithTheTruth: who falls further behind than it may loses the rest,
 // gets all that was read for it, and is told. The agent is let go at once.
 func TestTooSlowReaderIsCutWithTheTruth(t *testing.T) {

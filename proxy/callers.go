@@ -54,7 +54,6 @@ func (s *Server) newLimiter(conf *config.Config) error {
 func (snap *snapshot) admit(s *Server, old *snapshot) (err error) {
 	conf := snap.conf
 	snap.fallback = limits(conf.Limits.Default)
-	snap.global = s.limiter.Scope(ratelimit.Global, "", limits(conf.Limits.Global))
 	if j := conf.Auth.JWT; old != nil && reflect.DeepEqual(j, old.conf.Auth.JWT) {
 		snap.tokens = old.tokens
 	} else if j != nil {
@@ -67,7 +66,11 @@ func (snap *snapshot) admit(s *Server, old *snapshot) (err error) {
 			return fmt.Errorf("auth.jwt: %w", err)
 		}
 	}
-	return snap.setKeys(s, conf.Auth.Keys)
+	if err := snap.setKeys(s, conf.Auth.Keys); err != nil {
+		return err
+	}
+	snap.global = s.limiter.Scope(ratelimit.Global, "", limits(conf.Limits.Global))
+	return nil
 }
 
 // setKeys lets the holders of keys in, each with its limits, on a snapshot that is not

@@ -259,17 +259,25 @@ func TestShutdownTwice(t *testing.T) {
 func TestAnswersWhileDrainingSayClose(t *testing.T) {
 	t.Parallel()
 	overEveryWire(t, func(t *testing.T, start starter) {
-		gate := make(chan struct{})
+		gate, begun := make(chan struct{}), make(chan struct{}, 1)
 		back := stage(t, func(v *visit) {
-			if strings.Contains(string(v.body), "long") {
-				v.open()
-				v.chunk(chatScript().first)
-				<-gate
-				v.chunk(chatScript().rest)
-				v.end()
+			goOn := gate
+			switch {
+			case strings.Contains(string(v.body), "long"):
+			case strings.Contains(string(v.body), "slow"):
+				goOn = begun
+			case strings.Contains(string(v.body), "large"):
+				v.json(200, strings.Replace(chatScript().body, "one two", strings.Repeat("x", 2*ownWrite), 1))
+				return
+			default:
+				answerWhole(v)
 				return
 			}
-			answerWhole(v)
+			v.open()
+			v.chunk(chatScript().first)
+			<-goOn
+			v.chunk(chatScript().rest)
+			v.end()
 		})
 		r := start(t, agentYAML("chat", back.addr))
 		long := r.dial()
@@ -282,6 +290,8 @@ func TestAnswersWhileDrainingSayClose(t *testing.T) {
 		}{
 			{"POST", "/v1/chat/completions", chatHello, 200},
 			{"POST", "/v1/chat/completions", chatHelloStream, 200},
+			{"POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "slow", 1), 200},
+			{"POST", "/v1/chat/completions", strings.Replace(chatHello, "hello", "large", 1), 200},
 			{"POST", "/v1/chat/completions", "{", 400},
 			{"POST", "/nothing", "{}", 404},
 			{"GET", "/v1/models", "", 200},
@@ -301,6 +311,9 @@ func TestAnswersWhileDrainingSayClose(t *testing.T) {
 			c := clients[i]
 			c.send(q.method, q.path, q.body, "")
 			resp := c.response()
+			if strings.Contains(q.body, "slow") {
+				begun <- struct{}{}
+			}
 			_, _ = io.ReadAll(resp.Body)
 			if resp.StatusCode != q.status || !resp.Close {
 				t.Errorf("%s %s %s: %d, close %v", q.method, q.path, q.body, resp.StatusCode, resp.Close)
@@ -316,8 +329,8 @@ func TestAnswersWhileDrainingSayClose(t *testing.T) {
 		if err := <-down; err != nil {
 			t.Error(err)
 		}
-		if n := len(r.logs.FilterMessage("request").All()); n != 6 {
-			t.Errorf("%d lines when the shutdown is over, want 6", n) // probes have none
+		if n := len(r.logs.FilterMessage("request").All()); n != 8 {
+			t.Errorf("%d lines when the shutdown is over, want 8", n) // probes have none
 		}
 	})
 }

@@ -150,6 +150,35 @@ func preambles() map[string]string {
 	return map[string]string{"chat": chat, "responses": responses, "swarms": swarms, "cycls": cycls}
 }
 
+// TestWriteDeadlineOnSockets holds that the write deadline is ours: where the clients come by
+// unix sockets no kernel gives up on one that takes nothing.
+func TestWriteDeadlineOnSockets(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []bool{true, false} {
+		t.Run(map[bool]string{true: "stream", false: "JSON"}[stream], func(t *testing.T) {
+			t.Parallel()
+			back := stage(t, func(v *visit) {
+				if !stream {
+					v.json(200, strings.Replace(chatScript().body, "one two", strings.Repeat("x", 4<<20), 1))
+					return
+				}
+				v.hangs = true
+				v.open()
+				for one := strings.Replace(chatScript().first, "one", strings.Repeat("x", 60<<10), 1); v.writes(one); {
+				}
+			})
+			r := startOver(t, "unix", withServer("timeouts: {write: 100ms}", agentYAML("chat", back.addr)))
+			c := r.dial()
+			body, _ := clientFaces[0].ask("hello", stream)
+			c.send("POST", "/v1/chat/completions", body, "")
+			if line := r.waitLog(1); line["outcome"] != "client_gone" || line["status"] != int64(499) {
+				t.Errorf("logged %v", line)
+			}
+			waitFor(t, "the client's connection", func() bool { return r.open() == 0 })
+		})
+	}
+}
+
 // TestPreambleDoesNotCommit: an agent that has only opened its answer can still fail with a
 // status, for as long and for as many bytes as the bounds allow.
 func TestPreambleDoesNotCommit(t *testing.T) {
@@ -329,10 +358,12 @@ func TestLargeAnswersAreLoggedAsTheClientSawThem(t *testing.T) {
 	large := strings.Replace(chatScript().body, "one two", strings.Repeat("x", size), 1)
 	overEveryWire(t, func(t *testing.T, start starter) {
 		back := stage(t, func(v *visit) { v.json(200, large) })
-		r := start(t, withServer("timeouts: {write: 300ms}", agentYAML("chat", back.addr)), func(s *Server) {
-			s.snapshot().conf.Agents[0].Heartbeat.JSON = time.Hour // it does not come to that
-		})
-		lines := 0
+		with := func(limit string) *running {
+			return start(t, withServer("timeouts: {write: "+limit+"}", agentYAML("chat", back.addr)), func(s *Server) {
+				s.snapshot().conf.Agents[0].Heartbeat.JSON = time.Hour // it does not come to that
+			})
+		}
+		r, lines := with("30s"), 0
 		logged := func(outcome string, status int64) {
 			t.Helper()
 			lines++
@@ -368,6 +399,7 @@ func TestLargeAnswersAreLoggedAsTheClientSawThem(t *testing.T) {
 			logged("completed", 200)
 		}
 		// One that leaves in the middle, and one that does not read.
+		r, lines = with("300ms"), 0
 		for _, closes := range []bool{true, false} {
 			c := r.dial()
 			c.narrow()

@@ -45,7 +45,7 @@ func (cfg *originConfig) dialer() func(context.Context) (net.Conn, error) {
 			d.Control = refuseForbidden
 		}
 		if host, port, ok := cfg.hostName(); ok {
-			r := &resolver{host: host, port: port, timeout: cfg.ConnectTimeout / 2, lookup: cfg.Lookup, control: d.Control}
+			r := &resolver{host: host, port: port, timeout: cfg.ConnectTimeout / 2, lookup: cfg.Lookup, control: d.Control, stale: cfg.Stale}
 			if r.timeout <= 0 {
 				r.timeout = defaultConnectTimeout / 2
 			}

@@ -297,7 +297,8 @@ func (v *visit) gone() {
 type client struct {
 	t *testing.T
 	net.Conn
-	r *bufio.Reader
+	r        *bufio.Reader
+	patience time.Duration // for an answer, if it is more than longest
 }
 
 func (r *running) dial() *client {
@@ -324,7 +325,7 @@ func (r *running) dialBare() *client {
 // send writes a request; headers end in \r\n each.
 func (c *client) send(method, path, body, headers string) {
 	c.t.Helper()
-	_ = c.SetDeadline(time.Now().Add(longest))
+	_ = c.SetDeadline(time.Now().Add(max(longest, c.patience)))
 	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: proxy\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", method, path, headers, len(body), body); err != nil {
 		c.t.Fatal(err)
 	}

@@ -216,6 +216,7 @@ var help = map[string]string{ // #nosec G101 -- no credentials
 	"dragoman_backend_running":                "Requests that the backend serves.",
 	"dragoman_retries_total":                  "Further attempts at a request.",
 	"dragoman_fallbacks_total":                "Requests that went on to another agent.",
+	"dragoman_dns_stale_total":                "Lookups that failed while the last known addresses were used.",
 	"dragoman_dropped_total":                  "Fields that could not be carried.",
 	"dragoman_limited_total":                  "Requests that a limit refused.",
 	"dragoman_limiter_up":                     "1 if the shared limits can be had.",

@@ -40,7 +40,8 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 		r := start(t, withServer(fmt.Sprintf("timeouts: {header: 1h, idle: 1h}, max_connections: %d", places), agentYAML("chat", back.addr)))
 		dial := func() *client { // many take their time
 			c := r.dial()
-			_ = c.SetDeadline(time.Now().Add(10 * longest))
+			c.patience = 10 * longest
+			_ = c.SetDeadline(time.Now().Add(c.patience))
 			return c
 		}
 		long := dial()

@@ -40,6 +40,7 @@ type meters struct {
 	tokens    counters[tokensKey]
 	retries   counters[retryKey]
 	fallbacks counters[fallbackKey]
+	stale     counters[staleKey]
 	durations family[durationKey, *histogram]
 	first     family[firstKey, *histogram]
 	streams   family[string, *streamMeters] // by agent
@@ -79,6 +80,9 @@ type retryKey struct{ agent, why string }
 // fallbackKey are the labels of dragoman_fallbacks_total.
 type fallbackKey struct{ agent, to string }
 
+// staleKey are the labels of dragoman_dns_stale_total.
+type staleKey struct{ agent, backend string }
+
 // droppedKey are the labels of dragoman_dropped_total.
 type droppedKey struct {
 	agent, face, protocol string
@@ -113,6 +117,9 @@ func newMeters(s *Server) *meters {
 	})
 	m.fallbacks.count(m.set, 1<<16, func(k fallbackKey) string {
 		return "dragoman_fallbacks_total" + labels("agent", k.agent, "to", k.to)
+	}, nil)
+	m.stale.count(m.set, 1<<16, func(k staleKey) string {
+		return "dragoman_dns_stale_total" + labels("agent", k.agent, "backend", k.backend)
 	}, nil)
 	m.durations.init(1<<16, func(durationKey) *histogram { return newHistogram(longTimes) }, nil)
 	m.first.init(1<<16, func(firstKey) *histogram { return newHistogram(longTimes) }, nil)

@@ -8,8 +8,11 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/translate"
 )
@@ -218,5 +221,30 @@ func TestAdminTellsWhy(t *testing.T) {
 	if c, err := net.Dial("tcp", op.addr); err == nil {
 		_ = c.Close()
 		t.Error("the admin listener outlives the proxy")
+	}
+}
+
+// TestUnreadableRequestsAreCounted: what is not HTTP is a request that ended too, counted
+// once, and its line in the log has the id that the client was told.
+func TestUnreadableRequestsAreCounted(t *testing.T) {
+	t.Parallel()
+	r := start(t, demoYAML)
+	for status, raw := range map[string]string{
+		"400": "GET /v1/models HTTP/1.1\r\nnonsense\r\n\r\n",
+		"431": "GET /v1/models HTTP/1.1\r\nX-Long: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
+	} {
+		c := r.dial()
+		go func() { _, _ = io.WriteString(c.bare(), raw) }()
+		got := c.reply()
+		if strconv.Itoa(got.status) != status {
+			t.Errorf("got %d, want %s", got.status, status)
+		}
+		series := `dragoman_requests_total{agent="",face="",protocol="",backend="",status="` + status + `",outcome="failed"}`
+		waitFor(t, "the line", func() bool { return r.metric(series) != "" })
+		if n := r.metric(series); n != "1" {
+			t.Errorf("%s: counted %s times", status, n)
+		}
+		id := got.header.Get("X-Request-Id")
+		waitFor(t, "the line", func() bool { return r.logs.FilterField(zap.String("request_id", id)).Len() == 1 })
 	}
 }

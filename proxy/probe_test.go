@@ -401,7 +401,7 @@ func TestProbedBackendThatDiesIsAvoided(t *testing.T) {
 		a := (&running{Server: s}).first()
 		target := a.conf.URLs[0]
 		target.Host = two
-		b, err := newReplica(a.conf, target, nil)
+		b, err := newReplica(a.conf, target, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

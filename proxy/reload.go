@@ -26,6 +26,7 @@ func (s *Server) newSnapshot(c *config.Config, old *snapshot) (_ *snapshot, err 
 			snap.retire(old)
 		}
 	}()
+	members := map[*agent][]*balance.Member{}
 	for i := range c.Agents {
 		conf := &c.Agents[i]
 		var before *agent
@@ -36,15 +37,23 @@ func (s *Server) newSnapshot(c *config.Config, old *snapshot) (_ *snapshot, err 
 			snap.agents[conf] = before
 			continue
 		}
-		a, err := newAgent(conf, c.Translate.Strict, s.demo, before, s.balancing(c, conf))
+		a, replicas, err := newAgent(conf, c.Translate.Strict, s, before)
 		if err != nil {
 			return nil, err
 		}
 		a.info.Created = s.started
-		a.scope = s.limiter.Scope(ratelimit.Agent, conf.Name, limits(conf.Limits))
-		snap.agents[conf] = a
+		snap.agents[conf], members[a] = a, replicas
 	}
-	return snap, snap.admit(s, old)
+	if err := snap.admit(s, old); err != nil {
+		return nil, err
+	}
+	// Last, when nothing can go wrong any more: replicas are used on, and obey their new set
+	// from the moment on in which it is made.
+	for a, replicas := range members {
+		a.set = balance.New(s.balancing(c, a.conf), replicas...)
+		a.scope = s.limiter.Scope(ratelimit.Agent, a.conf.Name, limits(a.conf.Limits))
+	}
+	return snap, nil
 }
 
 // put puts a snapshot in force.

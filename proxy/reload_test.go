@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/internal/config"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
@@ -208,7 +209,7 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	if line := r.reload(yaml(3, "strict: true")); fmt.Sprint(line["changed"]) != "[agent it changed]" {
 		t.Errorf("logged %v", line)
 	}
-	if now := r.first(); now == one || !now.strict || now.backends[0].origin != o || now.set.Members()[0] != m {
+	if now := r.first(); now == one || !now.strict || now.backends[0].origin != o || now.set.Members()[0] != m || now.budget != one.budget {
 		t.Error("an agent that changed, and its backend that did not")
 	}
 	if r.snapshot().agent("two") != two {
@@ -388,6 +389,35 @@ func TestBadReloadChangesNothing(t *testing.T) {
 		t.Errorf("while draining: %v", err)
 	}
 	counts("1", "3", "1")
+}
+
+// TestBadReloadLeavesTheBalance: backends that a refused configuration would have used on
+// are balanced as before.
+func TestBadReloadLeavesTheBalance(t *testing.T) {
+	t.Parallel()
+	set := filepath.Join(t.TempDir(), "keys.json")
+	write(t, set, newProvider(t).set)
+	r := start(t, agentYAML("chat", "127.0.0.1:1", "balance: {failures: 3}"))
+	conf := parsed(t, "auth: {jwt: {issuer: \"https://login.example.com\", audience: [dragoman], jwks_file: "+set+"}}\n"+
+		agentYAML("chat", "127.0.0.1:1", "balance: {failures: 1}"))
+	if err := os.Remove(set); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Reload(conf); err == nil {
+		t.Fatal("it was taken")
+	}
+	balanced := r.first().set
+	for n, want := range []balance.State{balance.Closed, balance.Closed, balance.Open} {
+		l, err := balanced.Acquire(nil, "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Report(balance.Failure)
+		l.Release()
+		if got := balanced.Members()[0].State(); got != want {
+			t.Errorf("%v after %d failures, want %v", got, n+1, want)
+		}
+	}
 }
 
 // TestReloadOpensNoListener: a configuration that is safe on loopback is not put in force

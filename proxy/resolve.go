@@ -5,9 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -35,6 +39,7 @@ type resolver struct {
 	timeout    time.Duration // of a lookup
 	lookup     lookupFunc
 	control    func(network, address string, c syscall.RawConn) error // of every dial
+	stale      func(error)                                            // see originConfig.Stale
 
 	mu     sync.Mutex
 	known  []netip.Addr
@@ -71,9 +76,16 @@ func (r *resolver) addresses(ctx context.Context) ([]netip.Addr, error) {
 	asking, stop := context.WithTimeout(ctx, r.timeout)
 	addrs, err := r.lookup(asking, r.host)
 	stop()
+	tell := r.stale
+	if tell == nil {
+		tell = func(error) {}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && len(addrs) > 0 {
+		if !r.failed.IsZero() {
+			defer tell(nil)
+		}
 		r.known, r.at, r.failed = addrs, now, time.Time{}
 		return addrs, nil
 	}
@@ -88,6 +100,7 @@ func (r *resolver) addresses(ctx context.Context) ([]netip.Addr, error) {
 		return nil, err
 	}
 	if known != nil {
+		defer tell(err)
 		r.failed = time.Now()
 		return known, nil
 	}
@@ -179,4 +192,24 @@ func alternate(addrs []netip.Addr) []netip.Addr {
 		}
 	}
 	return out
+}
+
+// stale counts the lookups of an agent's backend that fail while its last known addresses
+// do, and logs the first one and the end: else nobody would hear of it before it is too late.
+func (s *Server) stale(agent, host string) func(error) {
+	var failing atomic.Bool
+	backend := []zap.Field{zap.String("agent", agent), zap.String("backend", host)}
+	return func(err error) {
+		switch {
+		case err == nil:
+			if failing.Swap(false) {
+				s.log.Info("a backend's name is found again", backend...)
+			}
+			return
+		case !failing.Swap(true):
+			s.log.Warn("a backend's name cannot be looked up; its last known addresses are used",
+				append(slices.Clone(backend), zap.Duration("at_most", knownAddresses), zap.Error(err))...)
+		}
+		s.meters.stale.get(staleKey{agent, host}).Inc()
+	}
 }

@@ -280,6 +280,65 @@ func TestKnownAddressesAge(t *testing.T) {
 	})
 }
 
+// TestStaleAddressesAreTold: while a backend lives by addresses that were known once, the log says so
+// once, the metric counts, and both know when that is over.
+func TestStaleAddressesAreTold(t *testing.T) {
+	t.Parallel()
+	b := stage(t, answerChat)
+	dns := &fakeDNS{}
+	dns.set(nil, false, "127.0.0.1")
+	p := start(t, agentYAML("chat", b.addr), by(dns, portOf(t, b.addr)))
+	ask := func() {
+		t.Helper()
+		if r := p.post("/v1/chat/completions", helloChat, ""); r.status != 200 {
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+	}
+	const began, ended = "a backend's name cannot be looked up; its last known addresses are used", "a backend's name is found again"
+	told := func(backend, want string, begins, ends int) {
+		t.Helper()
+		if got := p.metric(`dragoman_dns_stale_total{agent="it",backend="` + backend + `"}`); got != want {
+			t.Errorf("counted %q, want %q", got, want)
+		}
+		if got, end := p.logs.FilterMessage(began).Len(), p.logs.FilterMessage(ended).Len(); got != begins || end != ends {
+			t.Errorf("told of %d and %d, want %d and %d", got, end, begins, ends)
+		}
+	}
+	ask()
+	told(b.addr, "", 0, 0)
+	dns.set(errServfail, false)
+	ask()
+	told(b.addr, "1", 1, 0)
+
+	r := &resolver{host: "agent.test", port: "1", timeout: longest, lookup: dns.lookup, stale: p.stale("it", "other")}
+	look := func() {
+		t.Helper()
+		r.failed = r.failed.Add(-resolverRest) // long ago
+		if _, err := r.addresses(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dns.set(nil, false, "127.0.0.1")
+	look()
+	told("other", "", 1, 0)
+	dns.set(errServfail, false)
+	for range 3 {
+		look()
+	}
+	told("other", "3", 2, 0)
+	dns.set(nil, false, "127.0.0.1")
+	look()
+	look()
+	told("other", "3", 2, 1)
+	dns.set(errServfail, false)
+	look()
+	told("other", "4", 3, 1)
+	line := p.logs.FilterMessage(began).All()[0].ContextMap()
+	if line["agent"] != "it" || line["backend"] != b.addr || line["error"] == nil {
+		t.Errorf("logged %v", line)
+	}
+}
+
 // TestOldConnectionsAreNotKept: a connection to a name serves for less than a minute, however busy it is; one to an address for
 // as long as there is work.
 func TestOldConnectionsAreNotKept(t *testing.T) {

@@ -210,11 +210,15 @@ func (s *Server) protocolError(ctx *fasthttp.RequestCtx, err error) {
 		e.Status, e.Code, e.Message = 408, "request_timeout", "The request did not arrive in time."
 	}
 	linger(ctx.Conn(), e.Status != 408)
+	c := s.newCall() // of it nothing is known but its end
+	c.id = newID("req_")
+	c.log.status, c.log.err = e.Status, e
+	defer c.finished()
 	ctx.Response.Reset()
 	ctx.Response.SetStatusCode(e.Status)
 	ctx.Response.Header.SetContentType("application/json")
 	ctx.Response.Header.SetConnectionClose()
-	ctx.Response.Header.Set("X-Request-Id", newID("req_"))
+	ctx.Response.Header.Set("X-Request-Id", c.id)
 	ctx.Response.SetBodyRaw(s.wordsFor(ctx.Conn()).AppendError(nil, e))
 }
 

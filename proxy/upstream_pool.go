@@ -42,6 +42,9 @@ type originConfig struct {
 	Dial func(context.Context) (net.Conn, error)
 	// Lookup replaces the system's resolver; nil: the system's.
 	Lookup lookupFunc
+	// Stale hears that the lookup of its name failed and the last known addresses are
+	// used, each time, and of nil when an answer came again. nil: nobody.
+	Stale func(error)
 	// AllowLinkLocal permits link-local and metadata addresses, which are else
 	// refused at the moment of dialling, whatever the name resolved to.
 	AllowLinkLocal bool
