@@ -111,7 +111,7 @@ func (r *record) write(c *call) {
 			zap.Int64("input_tokens", b.usage.Input), zap.Int64("output_tokens", b.usage.Output))
 	}
 	f = append(f, zap.String("outcome", outcome))
-	if n := len(r.tried); n > 1 {
+	if n := r.attempts(); n > 1 {
 		f = append(f, zap.Int("attempts", n), zap.Strings("tried", r.tried))
 	}
 	if len(r.dropped) > 0 {

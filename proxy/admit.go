@@ -221,7 +221,7 @@ const (
 func (c *call) settle() {
 	c.grant.Settle(c.spent + c.cost())
 	c.grant.Release()
-	c.settleSecond(c.cost())
+	c.settleSecond()
 }
 
 func (c *call) cost() int64 {

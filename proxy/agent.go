@@ -121,7 +121,10 @@ func (s *Server) balancing(all *config.Config, c *config.Agent) balance.Options 
 		Max: b.MaxConcurrent, Queue: all.Limits.Queue.Length, Wait: all.Limits.Queue.Wait,
 		Optional: len(c.Fallback) > 0,
 		Now:      s.now,
-		Changed: func(m *balance.Member, now balance.State) {
+		Changed: func(m *balance.Member, before, now balance.State) {
+			if before == balance.Down || now == balance.Down {
+				return // the check tells of it, and why
+			}
 			say := log.Warn
 			if now == balance.Closed {
 				say = log.Info

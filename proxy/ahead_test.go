@@ -173,10 +173,11 @@ func TestCyclsIsReadAhead(t *testing.T) {
 // limits are free for others, although the client has not read its answer yet.
 func TestReaderBehindHoldsNoPlace(t *testing.T) {
 	t.Parallel()
+	const events = 2000 // 16 MiB, far more than what the kernel keeps on the way
 	b := streamScript("cycls")
 	back := stage(t, func(v *visit) {
 		v.open()
-		n := 1000
+		n := events
 		if strings.Contains(string(v.body), "good") {
 			n = 1
 		}
@@ -189,7 +190,6 @@ func TestReaderBehindHoldsNoPlace(t *testing.T) {
 	r := start(t, agentYAML("cycls", back.addr, "balance: {max_concurrent: 1}", "limits: {concurrent: 1}"), readAhead(64<<20))
 	f := clientFaces[0]
 	slow := r.dial()
-	slow.narrow()
 	body, headers := f.ask("hello", true)
 	slow.send("POST", f.path, body, headers)
 	waitFor(t, "the backend's connection to come back", func() bool { return r.first().backends[0].origin.idleConns() == 1 })
@@ -201,7 +201,7 @@ func TestReaderBehindHoldsNoPlace(t *testing.T) {
 	if n := r.held().running; n != 1 {
 		t.Errorf("%d calls run, want that of the slow client", n)
 	}
-	if got := slow.reply(); counted(t, &f, got.body) != 1000 || !f.whole(got.body) {
+	if got := slow.reply(); counted(t, &f, got.body) != events || !f.whole(got.body) {
 		t.Error("the slow client lost something")
 	}
 }

@@ -102,7 +102,7 @@ func (j *journey) goOn(e *translate.Error, f fate, finish func() *translate.Erro
 		if f == final || !j.mayGoOn(f) {
 			break
 		}
-		why := f
+		why, asking := f, c.agent
 		again, stop := j.choose(f)
 		if stop != nil {
 			e, f = stop, final
@@ -114,7 +114,12 @@ func (j *journey) goOn(e *translate.Error, f fate, finish func() *translate.Erro
 		}
 		asked := c.tries
 		tried := j.tried
-		if e, f = c.attempt(j.client, j.out.b, j.first.budget, tried, finish); c.tries > asked && asked > 0 {
+		e, f = c.attempt(j.client, j.out.b, j.first.budget, tried, finish)
+		switch {
+		case c.tries == asked: // nobody was
+		case c.agent != asking:
+			c.s.meters.fellBack(j.first.conf.Name, c.agent.conf.Name)
+		case asked > 0:
 			c.s.meters.retried(j.first.conf.Name, why.why())
 		}
 		if e == nil {
@@ -160,7 +165,7 @@ func (j *journey) mayGoOn(f fate) bool {
 		return false
 	case c.tries > j.first.conf.Retry.Attempts:
 		return false
-	case !c.total.IsZero() && !time.Now().Before(c.total):
+	case c.late():
 		return false
 	case f == perhaps:
 		return c.agent.conf.Retry.Idempotent
@@ -208,9 +213,18 @@ func (c *call) rest(d time.Duration) *translate.Error {
 	return nil
 }
 
+// errOutOfTime is why a request ended whose total time passed while nobody was asked.
+var errOutOfTime = errors.New("the request's time is over")
+
 // cut is what the client is told of a request that was ended while nobody was asked.
 func (c *call) cut(cause error) *translate.Error {
-	e := cutBefore(cause)
+	var e *translate.Error
+	if errors.Is(cause, errOutOfTime) {
+		e = &translate.Error{Kind: translate.KindTimeout, Status: 504, Code: "timeout", Cause: cause,
+			Message: "The request's time was over before an agent had a place for it."}
+	} else {
+		e = cutBefore(cause)
+	}
 	e.NoRetry = c.ran
 	return e
 }
@@ -226,18 +240,16 @@ func (j *journey) fallBack() (again bool, stop *translate.Error) {
 		}
 		before := c.side()
 		ok, cause := j.give(a)
-		if cause != nil {
-			c.take(&before)
-			return false, c.cut(cause)
-		}
 		if ok {
 			j.tried, j.barred = 0, 0
-			c.s.meters.fellBack(j.first.conf.Name, a.conf.Name)
 			c.heart.rename(c)
 			return true, nil
 		}
-		c.settleSecond(0)
+		c.settleSecond() // nothing
 		c.take(&before)
+		if cause != nil {
+			return false, c.cut(cause)
+		}
 	}
 	return false, nil
 }
@@ -247,7 +259,10 @@ func (j *journey) fallBack() (again bool, stop *translate.Error) {
 // configuration chose it, so that the scope of the caller's key does not count.
 func (j *journey) give(a *agent) (ok bool, cause error) {
 	c := j.c
-	c.settleSecond(c.cost())
+	c.settleSecond()
+	c.before = c.spent + c.cost()
+	c.grant.Leave(ratelimit.Agent, c.before) // the first agent works no more on it
+	c.front = j.first
 	usage := c.req.NeedsUsage
 	in := *j.in
 	req, e := c.face.DecodeRequest(&in)
@@ -300,25 +315,28 @@ func (c *call) admitSecond(scopes [3]*ratelimit.Scope) (ok bool, cause error) {
 	if !g.Concurrent() || c.s.limiter.Try(g) {
 		return true, nil
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := c.whileItLasts()
 	defer stop()
 	if err := c.cancel.attachDial(stop); err != nil {
 		return false, err
 	}
 	r := c.s.limiter.Wait(ctx.Done(), g)
-	if cause := c.cancel.detach(); cause != nil {
+	switch cause := c.cancel.detach(); {
+	case cause != nil:
 		return false, cause
-	}
-	if r != nil {
+	case r != nil && r.What == ratelimit.Gone:
+		return false, errOutOfTime
+	case r != nil:
 		c.s.meters.refused(r, c.agent)
 	}
 	return r == nil, nil
 }
 
-// settleSecond ends what the limits of a fallback agent gave.
-func (c *call) settleSecond(tokens int64) {
+// settleSecond ends what the limits of a fallback agent gave. It is charged what it cost
+// itself, not what the agents did that were asked before.
+func (c *call) settleSecond() {
 	if c.second != nil {
-		c.second.Settle(tokens)
+		c.second.Settle(c.spent + c.cost() - c.before)
 		c.second.Release()
 		c.second = nil
 	}
@@ -331,8 +349,15 @@ func (c *call) attempt(client *fasthttp.RequestHeader, body []byte, budget *bala
 		return &translate.Error{Kind: translate.KindInvalid, Status: 400, Code: "invalid_value", Param: "model",
 			Message: "The agent is addressed by its model, and this one cannot be part of a path."}, final
 	}
-	if err := c.acquire(tried); err != nil {
+	err := c.acquire(tried)
+	if err == nil && c.late() {
+		c.lease.Release()
+		err = errOutOfTime
+	}
+	if err != nil {
 		switch {
+		case errors.Is(err, errOutOfTime):
+			return c.cut(err), final
 		case errors.Is(err, balance.ErrGone):
 			return c.cut(c.cancel.Err()), final
 		case errors.Is(err, balance.ErrFull):
@@ -394,13 +419,7 @@ func (c *call) acquire(tried balance.Tried) (err error) {
 		c.lease, err = a.set.Acquire(nil, c.req.ConversationID, tried)
 		return err
 	}
-	wait := context.Background()
-	if !c.total.IsZero() {
-		var done context.CancelFunc
-		wait, done = context.WithDeadline(wait, c.total)
-		defer done()
-	}
-	ctx, stop := context.WithCancel(wait)
+	ctx, stop := c.whileItLasts()
 	defer stop()
 	if c.cancel.attachDial(stop) != nil {
 		return balance.ErrGone
@@ -411,9 +430,20 @@ func (c *call) acquire(tried balance.Tried) (err error) {
 		return balance.ErrGone
 	}
 	if errors.Is(err, balance.ErrGone) {
-		return balance.ErrFull // the time was over
+		return errOutOfTime
 	}
 	return err
+}
+
+// late reports whether the request's total time is over.
+func (c *call) late() bool { return !c.total.IsZero() && !time.Now().Before(c.total) }
+
+// whileItLasts is a context that ends with the request's total time.
+func (c *call) whileItLasts() (context.Context, context.CancelFunc) {
+	if c.total.IsZero() {
+		return context.WithCancel(context.Background())
+	}
+	return context.WithDeadline(context.Background(), c.total)
 }
 
 // reset forgets the attempt before, but for what it cost.
@@ -440,6 +470,32 @@ func (c *call) hangUp() {
 // silent, or cannot be read. What an agent says of its own failure is an answer.
 func brokeOff(e *translate.Error) bool {
 	return e != nil && (e.Code == "stream_truncated" || e.Status == 502 && e.Code == "bad_gateway" || e.Kind == translate.KindTimeout)
+}
+
+// shown is the agent under the name that the caller is told: a fallback that the caller's
+// key may not know goes by the name of the agent that it stands in for.
+func (c *call) shown() *translate.Agent {
+	a := &c.agent.tr
+	if c.masked() {
+		b := *a
+		b.Name = c.front.conf.Name
+		return &b
+	}
+	return a
+}
+
+// masked reports whether the caller may not know of the agent that is asked.
+func (c *call) masked() bool { return c.front != nil && c.front != c.agent && !c.may(c.agent) }
+
+// agentNames are those of the agent, or of a batch's agents, as the caller is told them.
+func (c *call) agentNames() string {
+	switch {
+	case c.log.batch != nil:
+		return c.log.batch.shown
+	case c.agent != nil && c.masked():
+		return c.front.conf.Name
+	}
+	return c.log.agent
 }
 
 // rename has the head that has not been sent yet name the agent that is asked now.

@@ -192,7 +192,7 @@ func (it *batchItem) try(step func() *translate.Error) {
 func (it *batchItem) result() translate.BatchResult {
 	r := translate.BatchResult{Request: it.req, Body: it.answer.b, Err: it.err}
 	if it.agent != nil {
-		r.Agent = &it.agent.tr
+		r.Agent = it.shown()
 	}
 	return r
 }
@@ -226,6 +226,8 @@ func (it *batchItem) drop() {
 type batchRecord struct {
 	items, failed    int
 	agents, backends string
+	shown            string // agents, as the client is told them
+	attempts         int    // of the item that took most
 	usage            translate.Usage
 }
 
@@ -248,11 +250,21 @@ func (r *record) agents() (names, backends string) {
 	return r.agent, r.backend
 }
 
+// attempts is how many times a backend was asked, if it was more than once; of a batch, for
+// the item that took most.
+func (r *record) attempts() int {
+	if r.batch != nil {
+		return r.batch.attempts
+	}
+	return len(r.tried)
+}
+
 // note takes over what the batch tells of an item before it runs: its agent, and
 // what could not be carried to it.
 func (c *call) note(i int, it *batchItem) {
 	if it.agent != nil {
 		c.log.batch.agents = addWord(c.log.batch.agents, it.agent.conf.Name)
+		c.log.batch.shown = addWord(c.log.batch.shown, it.agentNames())
 		c.log.batch.backends = addWord(c.log.batch.backends, it.agent.conf.Protocol)
 	}
 	if it.log.limited != nil { // the last one says what is left
@@ -277,6 +289,10 @@ func (c *call) account(i int, it *batchItem) {
 	c.s.meters.count(it.call, it.outcome())
 	lose(&c.req.Ledger, i, &it.losses)
 	c.log.bytesIn += it.log.bytesIn
+	if n := it.log.attempts(); n > 1 {
+		b.attempts = max(b.attempts, n)
+		c.log.tried = append(c.log.tried, it.log.tried...)
+	}
 	if it.ans != nil {
 		u := it.ans.Usage()
 		b.usage.Input += max(u.Input, 0)

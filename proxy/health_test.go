@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -84,6 +85,11 @@ func TestNotReadyAtOnce(t *testing.T) {
 	}
 	if status, _ := op.get("/livez"); status != 200 {
 		t.Errorf("alive: %d", status)
+	}
+	if resp, err := http.Get("http://" + op.addr + "/livez"); err != nil || !resp.Close { //nolint:noctx // the listener is this test's
+		t.Errorf("operators are not told to come anew: %v %v", resp, err)
+	} else {
+		_ = resp.Body.Close()
 	}
 	if c, err := net.Dial("tcp", r.addr); err != nil {
 		t.Error(err)

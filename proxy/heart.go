@@ -161,8 +161,7 @@ type answerHead struct {
 
 // answerHead is what the head of the call's answer says as far as that is known.
 func (c *call) answerHead() answerHead {
-	h := answerHead{id: c.id, limited: c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive, attempts: len(c.log.tried)}
-	h.agent, _ = c.log.agents()
+	h := answerHead{id: c.id, agent: c.agentNames(), limited: c.log.limited, stream: c.req.Stream, http10: c.http10, closes: !c.keepAlive, attempts: c.log.attempts()}
 	if c.req.Ledger.Len() > 0 {
 		h.dropped = headerText(c.req.Ledger.Header())
 	}

@@ -56,7 +56,9 @@ type call struct {
 	who     *auth.Principal
 	grant   ratelimit.Grant  // what the limits gave
 	second  *ratelimit.Grant // what those of a fallback agent gave; nil: none
+	front   *agent           // for whom a fallback agent stands in; nil: none does
 	spent   int64            // tokens, by attempts that failed
+	before  int64            // of spent, by others than the agent that is asked now
 	input   int64            // tokens that the request is estimated at, where tokens are limited
 	// keepAlive says that the client's connection can serve another request.
 	keepAlive bool
@@ -270,7 +272,7 @@ func (c *call) encode(out *buffer) (e *translate.Error) {
 // newSetup is what the translation of an answer knows about the call.
 func (c *call) newSetup() translate.Setup {
 	return translate.Setup{
-		Request: c.req, Agent: &c.agent.tr, Seed: c.seed, Now: time.Now,
+		Request: c.req, Agent: c.shown(), Seed: c.seed, Now: time.Now,
 		Ledger: &c.losses, Created: c.start.Unix(),
 	}
 }
@@ -551,10 +553,10 @@ func headerText(s string) string {
 // headers writes what every answer carries.
 func (c *call) headers(h *fasthttp.ResponseHeader) {
 	h.Set("X-Request-Id", c.id)
-	if agent, _ := c.log.agents(); agent != "" {
+	if agent := c.agentNames(); agent != "" {
 		h.Set("Dragoman-Agent", agent)
 	}
-	if n := len(c.log.tried); n > 1 {
+	if n := c.log.attempts(); n > 1 {
 		h.Set("Dragoman-Attempts", strconv.Itoa(n))
 	}
 	setPassed(h, c.passed)

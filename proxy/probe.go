@@ -123,7 +123,7 @@ func (s *Server) probe(p *backendProbe) {
 	a := p.agent
 	ps.mu.Unlock()
 
-	reason := a.check(p.b, cn)
+	reason, asked := a.check(p.b, cn)
 
 	ps.mu.Lock()
 	if p.over {
@@ -131,9 +131,11 @@ func (s *Server) probe(p *backendProbe) {
 		return
 	}
 	p.cn = nil
-	m, tell := p.m, p.take(reason == "")
+	m, tell := p.m, asked && p.take(reason == "")
 	ps.mu.Unlock()
-	m.SetHealth(p.up) // only this changes it, and it is not under way twice
+	if asked {
+		m.SetHealth(p.up) // only this changes it, and it is not under way twice
+	}
 	if tell {
 		name := zap.String("agent", a.conf.Name)
 		if p.up {
@@ -169,8 +171,8 @@ func (p *backendProbe) take(ok bool) (tell bool) {
 }
 
 // check asks a backend whether it works, on a connection of its own, since taking new ones is part of working. It returns what is
-// wrong, in words of ours, or nothing.
-func (a *agent) check(b *backend, cn *cancel) (reason string) {
+// wrong, in words of ours, or nothing. asked is false if this machine could not ask, which says nothing of the backend.
+func (a *agent) check(b *backend, cn *cancel) (reason string, asked bool) {
 	timeout := a.conf.Health.Timeout
 	if timeout <= 0 {
 		timeout = 2 * time.Second
@@ -178,7 +180,7 @@ func (a *agent) check(b *backend, cn *cancel) (reason string) {
 	d := deadlines{FirstByte: timeout, Idle: timeout, Total: time.Now().Add(timeout)}
 	u, err := b.origin.connect(cn, d.Total)
 	if err != nil {
-		return connectReason(newUpstreamError(cn, "dial", false, err))
+		return connectReason(newUpstreamError(cn, "dial", false, err)), !exhausted(err)
 	}
 	path, own := a.conf.Health.Path, false
 	if path == "" && a.protocol.Probe != nil {
@@ -187,14 +189,14 @@ func (a *agent) check(b *backend, cn *cancel) (reason string) {
 	if path == "" { // that it takes a connection must do
 		_ = cn.detach()
 		u.closeIdle()
-		return ""
+		return "", true
 	}
 	x, uerr := b.origin.try(u, cn, a.appendProbe(nil, b, path, own), nil, &d)
 	if uerr != nil {
 		if uerr.Timeout {
-			return "no answer in time"
+			return "no answer in time", true
 		}
-		return "no answer"
+		return "no answer", true
 	}
 	status := x.Status()
 	_, _ = x.readAll(nil, maxProbeBody)
@@ -202,9 +204,9 @@ func (a *agent) check(b *backend, cn *cancel) (reason string) {
 	// The protocol's own routes are asked only whether there is a server: not all have them, and a credential that is wrong is
 	// for the requests to tell of.
 	if own && status < 500 || !own && status >= 200 && status < 400 {
-		return ""
+		return "", true
 	}
-	return "status " + strconv.Itoa(status)
+	return "status " + strconv.Itoa(status), true
 }
 
 func connectReason(err *upstreamError) string {

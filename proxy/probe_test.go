@@ -7,10 +7,12 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +109,7 @@ func TestProbeConnectsWhereThereIsNothingToAsk(t *testing.T) {
 // mood is a backend that answers checks as a test wants, in memory, by the bubble's clock.
 type mood struct {
 	mu     sync.Mutex
-	status int // 0: refuses; -1: never answers; -2: closes without an answer
+	status int // 0: refuses; -1: never answers; -2: closes without an answer; -3: this machine has no descriptors
 	asked  []time.Time
 	wg     sync.WaitGroup
 }
@@ -136,6 +138,9 @@ func bubbled(t *testing.T, health config.Health, agents ...string) (*Server, *mo
 		b.asked = append(b.asked, time.Now())
 		status := b.status
 		b.mu.Unlock()
+		if status == -3 {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		}
 		if status == 0 {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("refused by canary-word")}
 		}
@@ -281,6 +286,40 @@ func TestFirstProbeCounts(t *testing.T) {
 		if got := len(b.times()); got != 1 {
 			t.Errorf("%d checks after the end, want none more", got-1)
 		}
+	})
+}
+
+// TestProbesThatCouldNotAskSayNothing: that this machine has no descriptors is no news of a
+// backend, be it up, down, or not known yet.
+func TestProbesThatCouldNotAskSayNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, b, logs := bubbled(t, config.Health{Interval: 10 * time.Second})
+		m := s.onlyMember()
+		for _, step := range []struct {
+			status int
+			want   balance.State
+			log    []string
+		}{
+			{-3, balance.Closed, nil},
+			{200, balance.Closed, nil},
+			{-3, balance.Closed, nil},
+			{0, balance.Down, []string{"backend is down: no connection"}},
+			{-3, balance.Down, nil},
+			{200, balance.Closed, []string{"backend is up"}},
+		} {
+			b.is(step.status)
+			if len(b.times()) == 0 {
+				s.startProbes()
+			}
+			turn(40 * time.Second)
+			if got := m.State(); got != step.want {
+				t.Errorf("after %d it is %v, want %v", step.status, got, step.want)
+			}
+			wantLogs(t, logs, step.log...)
+		}
+		s.stopProbes()
+		b.wg.Wait()
 	})
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/dragoman-proxy/dragoman/auth"
 	"github.com/dragoman-proxy/dragoman/internal/balance"
 	"github.com/dragoman-proxy/dragoman/internal/config"
 	"github.com/dragoman-proxy/dragoman/ratelimit"
@@ -258,9 +258,6 @@ func pin(inForce, c *config.Config) (*config.Config, []string) {
 	return &pinned, restart
 }
 
-// demoKey is the hash of the key that the shipped configuration publishes.
-var demoKey = sha256.Sum256([]byte("dragoman-demo-key-for-loopback-only"))
-
 // exposes refuses a configuration that is safe on the listener that it names, and not on
 // the one that stays open until a restart.
 func exposes(inForce, c *config.Config) error {
@@ -271,7 +268,7 @@ func exposes(inForce, c *config.Config) error {
 	if c.Open() && !c.Auth.AllowUnauthenticated {
 		return fmt.Errorf("auth.mode: none lets everybody in, "+stays, inForce.Server.Listen)
 	}
-	if slices.ContainsFunc(c.Auth.Keys, func(k config.Key) bool { return k.Hash == demoKey }) {
+	if slices.ContainsFunc(c.Auth.Keys, func(k config.Key) bool { return auth.IsDemo(k.Hash) }) {
 		return fmt.Errorf("auth.keys: one of them is the published demo key, "+stays, inForce.Server.Listen)
 	}
 	return nil

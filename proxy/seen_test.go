@@ -4,6 +4,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -165,4 +166,61 @@ func TestLinesAndTriesAreCounted(t *testing.T) {
 			t.Errorf("%s: %v, want %v", id, have, want)
 		}
 	}
+}
+
+// TestStateOfBackendsIsTold: its breaker closed, open and half-open, down by its checks, and
+// what it serves.
+func TestStateOfBackendsIsTold(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	back := stage(t, func(v *visit) {
+		if strings.Contains(string(v.body), "fail") {
+			v.json(503, `{"error":{"message":"no"}}`)
+			return
+		}
+		<-gate
+		answerWhole(v)
+	})
+	free := stage(t, answerWhole)
+	begin := time.Now()
+	var ahead atomic.Int64
+	r := start(t, "agents:\n"+
+		"  - {name: it, protocol: chat, model: m, url: \"http://"+back.addr+"\", balance: {failures: 1, pause: 1m}, fallback: [free]}\n"+
+		"  - {name: free, protocol: chat, model: m, url: \"http://"+free.addr+"\"}\n",
+		func(s *Server) {
+			s.clock = func() time.Time { return begin.Add(time.Duration(ahead.Load())) }
+		})
+	op := r.operator()
+	f := func(when string, state, running float64) {
+		t.Helper()
+		up := 1.0
+		if state > 1 {
+			up = 0
+		}
+		got := op.scrape()
+		for name, want := range map[string]float64{"up": up, "state": state, "running": running} {
+			if have, ok := got["dragoman_backend_"+name+`{agent="it",backend="`+back.addr+`"}`]; !ok || have != want {
+				t.Errorf("%s: %s is %v, want %v", when, name, have, want)
+			}
+		}
+	}
+	f("at first", 0, 0)
+	if got := r.post("/v1/chat/completions", strings.Replace(chatHello, "hello", "fail", 1), ""); got.status != 200 || got.header.Get("Dragoman-Agent") != "free" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+	f("behind a failure", 2, 0)
+	ahead.Store(int64(2 * time.Minute))
+	<-back.seen
+	c := r.dial()
+	c.send("POST", "/v1/chat/completions", chatHello, "")
+	<-back.seen
+	f("while it is tried", 1, 1)
+	close(gate)
+	if got := c.reply(); got.status != 200 || got.header.Get("Dragoman-Agent") != "it" {
+		t.Errorf("%d %v", got.status, got.header)
+	}
+	r.waitLog(2)
+	f("when it works again", 0, 0)
+	r.agentNamed("it").set.Members()[0].SetHealth(false)
+	f("when its checks fail", 3, 0)
 }

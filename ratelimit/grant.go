@@ -12,6 +12,7 @@ type Grant struct {
 	at      time.Duration // when
 	charged charge
 	held    uint8 // slots, a bit a scope
+	left    uint8 // scopes that Leave has settled, a bit each
 	open    bool  // Release has work to do
 	settled bool
 	refusal *Refusal // the last one; a grant lives as long as its request, and few are refused
@@ -30,7 +31,7 @@ const (
 // begin makes the grant one of these scopes, which are pinned.
 func (g *Grant) begin(l *Limiter, scopes *[3]*Scope, tokens int64) {
 	g.limiter, g.tokens = l, max(tokens, 0)
-	g.charged, g.held, g.open, g.settled = nowhere, 0, true, false
+	g.charged, g.held, g.left, g.open, g.settled = nowhere, 0, 0, true, false
 	for i, s := range scopes {
 		g.scopes[i] = s.pin()
 	}
@@ -72,8 +73,8 @@ func (g *Grant) Settle(tokens int64) {
 		return
 	}
 	now := time.Duration(-1)
-	for _, s := range g.scopes {
-		if s == nil || s.rates[Tokens] == nil {
+	for i, s := range g.scopes {
+		if s == nil || s.rates[Tokens] == nil || g.left&(1<<i) != 0 {
 			continue
 		}
 		if now < 0 {
@@ -146,6 +147,25 @@ func (g *Grant) Release() {
 		s.unpin()
 	}
 	g.held = 0
+}
+
+// Leave ends what one kind of scope has to do with the request, which goes on without it: its slot is given back, and it is charged
+// these tokens in place of what was reserved. It counts once; Settle and Release are for the others then.
+func (g *Grant) Leave(k Kind, tokens int64) {
+	for i, s := range g.scopes {
+		bit := uint8(1) << i
+		if s == nil || s.kind != k || g.left&bit != 0 {
+			continue
+		}
+		g.left |= bit
+		if g.held&bit != 0 {
+			g.held &^= bit
+			s.slots.release()
+		}
+		if tokens = max(tokens, 0); !g.settled && g.charged <= inShare && s.rates[Tokens] != nil && tokens != g.tokens {
+			g.correct(s, Tokens, g.tokens, tokens, g.limiter.now())
+		}
+	}
 }
 
 // refuse ends the grant with a refusal, which it keeps.

@@ -86,8 +86,8 @@ type Options struct {
 	Optional bool
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Changed hears of a member's new state; it must not block, nor call the set. nil: nobody.
-	Changed func(m *Member, now State)
+	// Changed hears of a member's state before and its new one; it must not block, nor call the set. nil: nobody.
+	Changed func(m *Member, before, now State)
 }
 
 // Tried are the members that a request has been to, by their index.

@@ -28,7 +28,7 @@ type world struct {
 func newWorld(t testing.TB, n int, o Options) *world {
 	w := &world{t: t}
 	o.Now = w.now
-	o.Changed = func(m *Member, now State) { w.told = append(w.told, m.Name()+" "+now.String()) }
+	o.Changed = func(m *Member, _, now State) { w.told = append(w.told, m.Name()+" "+now.String()) }
 	var members []*Member
 	for i := range n {
 		members = append(members, NewMember(string(rune('a'+i))))
@@ -791,7 +791,7 @@ func TestHammer(t *testing.T) {
 				}
 				last := make(map[*Member]State)
 				var mu sync.Mutex
-				o.Changed = func(m *Member, now State) {
+				o.Changed = func(m *Member, _, now State) {
 					mu.Lock()
 					defer mu.Unlock()
 					if last[m] == now {

@@ -251,7 +251,7 @@ func (m *Member) show(opened bool) {
 	}
 	m.word.Store(word(gen<<32 | uint64(now)))
 	if o := m.opts.Load(); now != before.state() && o != nil && o.Changed != nil {
-		o.Changed(m, now)
+		o.Changed(m, before.state(), now)
 	}
 }
 
