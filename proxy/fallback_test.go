@@ -359,3 +359,109 @@ func TestFallbackBehindAHeartbeat(t *testing.T) {
 		}
 	})
 }
+
+// TestFallbacksAreBounded: retry.attempts counts them, that of the agent that was asked first.
+func TestFallbacksAreBounded(t *testing.T) {
+	t.Parallel()
+	busy := stageReplicas(t, 3, func(v *visit, _ int) { v.json(503, "{}") })
+	a := busy.addrs()
+	for attempts, want := range []int32{1, 2, 3, 3} {
+		before := busy.asked.Load()
+		r := start(t, "agents:\n"+replicated("it", "chat", a[:1], "fallback: [one, two]", fmt.Sprintf("retry: {attempts: %d}", attempts))+
+			replicated("one", "chat", a[1:2], "retry: {attempts: 9}", "fallback: [it]")+replicated("two", "chat", a[2:], "retry: {attempts: 9}"))
+		got := r.post("/agents/it/v1/chat/completions", chatHello, "")
+		if n := busy.asked.Load() - before; got.status != 503 || n != want {
+			t.Errorf("attempts %d: %d, asked %d, want %d", attempts, got.status, n, want)
+		}
+	}
+}
+
+// TestWhoMayHaveRunDecides: whether a failure behind which an agent may have run is tried
+// elsewhere is for the agent to say that failed, not for the one that was asked first.
+func TestWhoMayHaveRunDecides(t *testing.T) {
+	t.Parallel()
+	for _, idempotent := range []bool{false, true} {
+		lost := stage(t, func(v *visit) { v.resets() })
+		last := stageReplicas(t, 1, func(v *visit, _ int) { backendScripts[0].answerIn(v, false) })
+		r := start(t, "agents:\n"+replicated("it", "chat", []string{deadAddr(t)}, "fallback: [one, two]", "retry: {attempts: 5, idempotent: "+boolText(!idempotent)+"}")+
+			replicated("one", "chat", []string{lost.addr}, "retry: {idempotent: "+boolText(idempotent)+"}")+replicated("two", "chat", last.addrs()))
+		got := r.post("/agents/it/v1/chat/completions", chatHello, "")
+		want, asked := 502, 0
+		if idempotent {
+			want, asked = 200, 1
+		}
+		if got.status != want || last.count(0) != asked {
+			t.Errorf("idempotent=%t: %d, the last was asked %d times", idempotent, got.status, last.count(0))
+		}
+		if no := got.header.Get("X-Should-Retry") == "false"; no == idempotent {
+			t.Errorf("idempotent=%t: X-Should-Retry %q", idempotent, got.header.Get("X-Should-Retry"))
+		}
+	}
+}
+
+// TestStrictFallbacks: one that may lose nothing, by its own configuration, is passed over if
+// it would, and so is every one if the client wants that.
+func TestStrictFallbacks(t *testing.T) {
+	t.Parallel()
+	lossy := stage(t, func(v *visit) { backendScripts[5].answerIn(v, false) })
+	good := stage(t, func(v *visit) { backendScripts[0].answerIn(v, false) })
+	for _, strict := range []bool{false, true} {
+		r := start(t, "agents:\n"+replicated("it", "chat", []string{deadAddr(t)}, "fallback: [lossy, good]")+
+			replicated("lossy", "cycls", []string{lossy.addr}, "strict: "+boolText(strict))+replicated("good", "chat", []string{good.addr}))
+		for headers, want := range map[string]string{"": map[bool]string{false: "lossy", true: "good"}[strict], "Dragoman-Strict: true\r\n": "good"} {
+			if got := r.post("/agents/it/v1/chat/completions", losing, headers); got.status != 200 || got.header.Get("Dragoman-Agent") != want {
+				t.Errorf("strict=%t, %q: %d by %q, want %s", strict, headers, got.status, got.header.Get("Dragoman-Agent"), want)
+			}
+		}
+	}
+}
+
+// TestWhoSaysWaitIsNotAskedAgain: not even where the agent may be asked twice.
+func TestWhoSaysWaitIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	back := stageReplicas(t, 1, func(v *visit, _ int) { v.json(503, "{}", "Retry-After: 7") })
+	r := start(t, agentYAML("chat", back.all[0].addr, "retry: {attempts: 5, idempotent: true}"))
+	if got := r.post("/v1/chat/completions", chatHello, ""); got.status != 503 || got.header.Get("Retry-After") != "7" || back.count(0) != 1 {
+		t.Errorf("%d, Retry-After %q, asked %d", got.status, got.header.Get("Retry-After"), back.count(0))
+	}
+}
+
+// TestTimeThatIsOverIsNoBackendsFault: nobody is asked, and nothing is counted.
+func TestTimeThatIsOverIsNoBackendsFault(t *testing.T) {
+	t.Parallel()
+	back := stage(t, func(v *visit) { t.Error("it was asked") })
+	r := start(t, agentYAML("chat", back.addr, "balance: {failures: 1}"), func(s *Server) {
+		s.snapshot().agent("it").conf.Timeouts.Total = 1
+	})
+	if got := r.post("/v1/chat/completions", chatHello, ""); got.status != 504 || got.header.Get("X-Should-Retry") == "false" {
+		t.Errorf("%d %v %s", got.status, got.header, got.body)
+	}
+	if got := r.first().set.Members()[0].State().String(); got != "closed" {
+		t.Errorf("its backend is %s", got)
+	}
+}
+
+// TestFallbackHasItsOwnTotalTime, where that is shorter than what is left of the first agent's.
+func TestFallbackHasItsOwnTotalTime(t *testing.T) {
+	t.Parallel()
+	back := stage(t, func(v *visit) { v.gone() })
+	r := start(t, standIn(t, back.addr, "timeouts: {total: 300ms}"))
+	if got := r.post("/agents/it/v1/chat/completions", chatHello, ""); got.status != 504 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// TestFallbackIsAskedForItsUsage: where its limit alone is on tokens.
+func TestFallbackIsAskedForItsUsage(t *testing.T) {
+	t.Parallel()
+	back := stage(t, func(v *visit) {
+		if !strings.Contains(string(v.body), "include_usage") {
+			t.Errorf("usage was not asked for: %s", v.body)
+		}
+		backendScripts[0].answerIn(v, true)
+	})
+	r := start(t, standIn(t, back.addr, "limits: {tokens: 6000/h}"))
+	if got := r.post("/agents/it/v1/chat/completions", strings.Replace(chatHello, "{", `{"stream":true,`, 1), ""); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
