@@ -158,6 +158,9 @@ func checkGathered(t testing.TB, c *goldenCase, face *Protocol, rnd *rand.Rand) 
 
 func TestGatheringAllocatesNothing(t *testing.T) {
 	// Not parallel: AllocsPerRun counts for the whole process.
+	if raceEnabled {
+		t.Skip("under the race detector a sync.Pool drops what it is given now and then")
+	}
 	for _, face := range registry {
 		if face.Name == "cycls" {
 			continue
