@@ -311,7 +311,7 @@ func TestHeartNamesWhoIsAsked(t *testing.T) {
 	var r *running
 	back := stage(t, func(v *visit) {
 		r.mu.Lock()
-		for c := range r.Server.running {
+		for c := range r.running {
 			c.heart.beat()
 		}
 		r.mu.Unlock()
