@@ -316,10 +316,11 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	}
 
 	next := make(chan struct{})
-	r := start(t, agentYAML("chat", streamer(t, next).addr), func(s *Server) {
+	r := start(t, "state: {store: memory}\n"+agentYAML("chat", streamer(t, next).addr), func(s *Server) {
 		s.About("dragoman 1 \"quoted\"", func() uint64 { return 7 })
 		s.meters.share(func() uint64 { return 0 })
 		s.meters.retried("it", "refused")
+		s.meters.stateFailed("read")
 		s.meters.fellBack("it", "other")
 		s.meters.stale.get(staleKey{"it", "other"}).Inc()
 		s.meters.limited.get(limitedKey{"key", "requests", "it"}).Inc()

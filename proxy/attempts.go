@@ -274,6 +274,14 @@ func (j *journey) give(a *agent) (ok bool, cause error) {
 	if !a.addressable(req) {
 		return false, nil
 	}
+	if c.thread != nil {
+		if c.thread.native { // only the backend that keeps it could go on
+			return false, nil
+		}
+		if e := c.giveHistory(req); e != nil {
+			return false, nil
+		}
+	}
 	scopes := [3]*ratelimit.Scope{nil, a.scope, nil}
 	c.req.NeedsUsage = usage || countsTokens(scopes)
 	j.out.b = j.out.b[:0]
@@ -411,12 +419,20 @@ func nobodyElse() *translate.Error {
 	return &translate.Error{Kind: translate.KindOverloaded, Status: 503, Code: "overloaded", RetryAfter: fullWait, Message: "Too much is being tried again."}
 }
 
+// sticky is the conversation that stays with its backend, "" if there is none.
+func (c *call) sticky() string {
+	if t := c.thread; t != nil && t.conv != "" {
+		return t.conv
+	}
+	return c.req.ConversationID
+}
+
 // acquire takes a place at one of the agent's replicas; only where their number is bounded
 // can that take time.
 func (c *call) acquire(tried balance.Tried) (err error) {
 	a := c.agent
 	if a.conf.Balance.MaxConcurrent <= 0 {
-		c.lease, err = a.set.Acquire(nil, c.req.ConversationID, tried)
+		c.lease, err = a.set.Acquire(nil, c.sticky(), tried)
 		return err
 	}
 	ctx, stop := c.whileItLasts()
@@ -424,7 +440,7 @@ func (c *call) acquire(tried balance.Tried) (err error) {
 	if c.cancel.attachDial(stop) != nil {
 		return balance.ErrGone
 	}
-	c.lease, err = a.set.Acquire(ctx.Done(), c.req.ConversationID, tried)
+	c.lease, err = a.set.Acquire(ctx.Done(), c.sticky(), tried)
 	if c.cancel.detach() != nil {
 		c.lease.Release()
 		return balance.ErrGone

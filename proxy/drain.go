@@ -92,6 +92,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.stopAdmin()
 	s.closeCallers()
+	s.closeState()
 	s.closeAgents()
 	if werr := s.watcher.Close(); err == nil {
 		err = werr

@@ -40,8 +40,8 @@ type running struct {
 	tls     *tls.Config // of the clients; nil: none
 }
 
-// start runs a proxy with a configuration in YAML, which lets everybody in unless it says something about auth. Demo
-// agents answer at once. tune changes what no configuration can, before clients come.
+// start runs a proxy with a configuration in YAML, which lets everybody in unless it says something about auth, and keeps
+// no conversations unless it says something about state. Demo agents answer at once. tune changes what no configuration can, before clients come.
 func start(t *testing.T, yaml string, tune ...func(*Server)) *running {
 	t.Helper()
 	return startOver(t, "tcp", yaml, tune...)
@@ -68,6 +68,9 @@ func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running 
 	t.Helper()
 	if !strings.HasPrefix(yaml, "auth:") && !strings.Contains(yaml, "\nauth:") {
 		yaml = "auth: {mode: none}\n" + yaml
+	}
+	if !strings.HasPrefix(yaml, "state:") && !strings.Contains(yaml, "\nstate:") { // so that what passes through stays as it is
+		yaml = "state: {store: none}\n" + yaml
 	}
 	conf, problems := config.Parse("test.yaml", []byte(yaml), config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
 	if conf == nil {

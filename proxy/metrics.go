@@ -41,6 +41,7 @@ type meters struct {
 	retries   counters[retryKey]
 	fallbacks counters[fallbackKey]
 	stale     counters[staleKey]
+	kept      counters[string] // of dragoman_state_failures_total
 	durations family[durationKey, *histogram]
 	first     family[firstKey, *histogram]
 	streams   family[string, *streamMeters] // by agent
@@ -120,6 +121,9 @@ func newMeters(s *Server) *meters {
 	}, nil)
 	m.stale.count(m.set, 1<<16, func(k staleKey) string {
 		return "dragoman_dns_stale_total" + labels("agent", k.agent, "backend", k.backend)
+	}, nil)
+	m.kept.count(m.set, 16, func(why string) string {
+		return "dragoman_state_failures_total" + labels("why", why)
 	}, nil)
 	m.durations.init(1<<16, func(durationKey) *histogram { return newHistogram(longTimes) }, nil)
 	m.first.init(1<<16, func(firstKey) *histogram { return newHistogram(longTimes) }, nil)
@@ -241,6 +245,7 @@ func (m *meters) write(w io.Writer) {
 	})
 	out = m.appendStreams(out)
 	out = m.appendBackends(out)
+	out = m.appendState(out)
 	var unsaid uint64
 	if m.unsaid != nil {
 		unsaid = m.unsaid()

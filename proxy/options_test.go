@@ -51,6 +51,11 @@ func TestOptionsWork(t *testing.T) {
 			{option: "strict_finish", path: responses, body: streamed, stream: doneAlone, says: "event: response.completed", never: "response.failed"},
 			{option: "strict_finish", value: "true", path: responses, body: streamed, stream: doneAlone, says: "event: response.failed", never: "response.completed"},
 		},
+		"responses": {
+			{option: "state", path: responses, body: brief, asked: "store", want: "false"},
+			{option: "state", value: "proxy", path: responses, body: brief, asked: "store", want: "false"},
+			{option: "state", value: "backend", path: responses, body: brief, asked: "store"},
+		},
 		"cognipeer": {
 			{option: "history", path: chat, body: told, asked: "input", want: "User: a\n\nAssistant: b\n\nUser: c"},
 			{option: "history", value: "refuse", path: chat, body: told, status: 400, says: "messages[0]"},

@@ -69,6 +69,7 @@ type call struct {
 	passed    []byte // what goes on of the agent's headers
 	mask      mask   // of the agent's credential
 	log       record
+	thread    *thread // the conversation that it is part of; nil: nothing is kept of it, and nothing was
 }
 
 var errClientGone = errors.New("the client closed its connection")
@@ -199,13 +200,19 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 	in := &translate.Inbound{
 		Route: &c.match.route.Route, ID: c.match.id, Query: query,
-		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b, Lazy: true,
+		Accept: string(ctx.Request.Header.Peek("Accept")), Body: c.body.b, Lazy: true, State: !c.stateless(),
 	}
 	if e := c.decode(in); e != nil {
 		return e
 	}
 
-	// Agent, within the caller's scope.
+	// Agent, within the caller's scope. What was answered before names one, where the
+	// request itself does not.
+	if refers(c.req) && !c.namesAgent() {
+		if e := c.recall(); e != nil {
+			return e
+		}
+	}
 	if e := c.choose(ctx.Host()); e != nil {
 		return e
 	}
@@ -216,6 +223,11 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 	if e := c.charge(); e != nil {
+		return e
+	}
+
+	// What was said before.
+	if e := c.converse(); e != nil {
 		return e
 	}
 
@@ -273,7 +285,7 @@ func (c *call) encode(out *buffer) (e *translate.Error) {
 func (c *call) newSetup() translate.Setup {
 	return translate.Setup{
 		Request: c.req, Agent: c.shown(), Seed: c.seed, Now: time.Now,
-		Ledger: &c.losses, Created: c.start.Unix(),
+		Ledger: &c.losses, Created: c.start.Unix(), Keep: c.thread.keeping(),
 	}
 }
 
@@ -494,9 +506,12 @@ func (c *call) choose(host []byte) *translate.Error {
 		word = c.match.agent
 	}
 	switch {
-	case c.match.named || word != "" || c.req.AgentNamed:
+	case c.match.named || word != "" || c.req.AgentNamed || c.thread.served() != "":
 		if word != "" { // not even "*" means nobody
 			c.agent = c.lookup(word)
+		}
+		if served := c.thread.served(); c.agent == nil && served != "" && !c.match.named {
+			c.agent = c.lookup(served)
 		}
 		if c.agent == nil {
 			e := c.unknownAgent(word)

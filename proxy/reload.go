@@ -240,6 +240,7 @@ var fixed = []struct {
 	{"limits.on_error", func(c *config.Config) any { return &c.Limits.OnError }},
 	{"limits.replicas", func(c *config.Config) any { return &c.Limits.Replicas }},
 	{"limits.queue", func(c *config.Config) any { return &c.Limits.Queue }},
+	{"state", func(c *config.Config) any { return &c.State }},
 	{"redis", func(c *config.Config) any { return &c.Redis }},
 }
 

@@ -324,7 +324,7 @@ func TestReloadAppliesToNewRequests(t *testing.T) {
 func TestRestartIsSaid(t *testing.T) {
 	t.Parallel()
 	const agent = "agents: [{name: %s, protocol: chat, url: \"demo:chat\", model: m}]"
-	r := start(t, fmt.Sprintf(agent, "first"))
+	r := start(t, "state: {store: memory}\n"+fmt.Sprintf(agent, "first"))
 	before := r.snapshot().conf
 	conf := parsed(t, "server: {listen: \"127.0.0.1:1\", max_connections: 7, max_header: 64KiB, socket_mode: \"0600\", timeouts: {idle: 1s, header: 1s}}\n"+
 		"admin: {listen: \"127.0.0.1:2\"}\nlog: {format: console}\nlimits: {on_error: closed, replicas: 3, queue: {length: 1, wait: 1s}}\n"+fmt.Sprintf(agent, "second"))

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
+	"github.com/dragoman-proxy/dragoman/internal/state"
 	"github.com/dragoman-proxy/dragoman/translate"
 )
 
@@ -26,6 +27,7 @@ type Server struct {
 	http    *fasthttp.Server
 	watcher *watcher
 	certs   *certificates // nil: clients speak without TLS
+	state   state.Store   // conversations; nil: none are kept
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
 	hold    time.Duration // how long an answer that was only opened is held back; tests change it
@@ -71,6 +73,11 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		return nil, err
 	}
 	s.put(snap)
+	if err := s.openState(c); err != nil {
+		s.closeCallers()
+		s.closeAgents()
+		return nil, err
+	}
 	s.meters.set.NewGauge("dragoman_connections", func() float64 {
 		s.mu.Lock()
 		l := s.ln
@@ -89,6 +96,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 		s.meters.set.NewGauge("dragoman_tls_certificate_expiry_seconds", s.certs.expiry)
 	}
 	if s.watcher, err = newWatcher(); err != nil {
+		s.closeState()
 		s.closeCallers()
 		s.closeAgents()
 		return nil, err

@@ -34,6 +34,7 @@ type Answer struct {
 	next     Sink // the stages behind the recorder
 	fold     *Fold
 	filter   FrameFilter
+	editor   Editor // nil: what passes through stays as it is
 	reader   sse.Reader
 	current  sse.Frame // a field, because its address goes to an interface and would escape for every frame
 	out      []byte
@@ -87,6 +88,9 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 	switch {
 	case a.through:
 		a.filter, _ = a.dec.(FrameFilter)
+		if s.Keep != nil {
+			a.editor, _ = a.dec.(Editor)
+		}
 	case wantStream:
 		a.translate()
 	default:
@@ -161,6 +165,9 @@ func (r *recorder) Event(e *Event) {
 	switch e.Kind {
 	case EventStart:
 		a.tap.ID, a.tap.Model, a.tap.Created = clone(e.ID), clone(e.Model), e.Created
+		if k := a.setup.Keep; k != nil {
+			k.Handle = clone(e.Handle)
+		}
 	case EventUsage:
 		a.usage.Merge(e.Usage)
 	case EventFinish:
@@ -321,7 +328,11 @@ func (a *Answer) frame(f *sse.Frame) {
 		return
 	}
 	if a.filter == nil || a.filter.Keep(f) {
-		a.out = append(a.out, f.Raw...)
+		if a.editor != nil {
+			a.out = a.editor.AppendEdited(a.out, f, a.err == nil)
+		} else {
+			a.out = append(a.out, f.Raw...)
+		}
 		a.halfEnd = len(f.Raw) > 0 && f.Raw[len(f.Raw)-1] == '\r'
 	}
 }
@@ -344,6 +355,7 @@ func (a *Answer) appendFailure() {
 	if t, ok := a.dec.(Teller); ok {
 		a.tap.Told = t.Told()
 	}
+	a.tap.Keep = a.setup.Keep
 	a.out = a.protocol.AppendFailure(a.out, a.err, &a.tap)
 }
 
@@ -399,7 +411,11 @@ func (a *Answer) Body(dst, body []byte) []byte {
 		}
 	}
 	if a.through {
-		if a.err == nil {
+		switch {
+		case a.err != nil:
+		case a.editor != nil:
+			a.out = a.editor.AppendEditedBody(a.out, body)
+		default:
 			a.out = append(a.out, body...)
 		}
 	} else {

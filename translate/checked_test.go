@@ -52,8 +52,14 @@ var checkedInputs = map[string]string{
 	`viewString(data), "error"`:             "the era's decoder, which has read the chunk",
 	`viewString(doc)`:                       "completionDecoder.parse, which reads the chunk to its end",
 	`viewString(cyclsValid(d.fields[cyRows].b))`: "cyclsDecoder.read, which reads the component to its end",
-	`trimmed`: "jsonx.Valid, just before",
-	`s`:       "jsonx.Valid, just before",
+	`viewString(r.Body), "input"`:                "the gate: CheckBody",
+	`raw`:                                        "an item of a checked request, or of a kept one",
+	`r.Items[respText(item.Get("id"))]`:          "what was kept of checked requests and answers, checked when it is read",
+	`"[" + turn + "]"`:                           "what was kept of checked requests and answers, checked when it is read",
+	`data, "response"`:                           "respDecoder.parse, which reads the frame to its end",
+	`body`:                                       "Answer.Body",
+	`trimmed`:                                    "jsonx.Valid, just before",
+	`s`:                                          "jsonx.Valid, just before",
 }
 
 // TestEverythingThatGjsonReadsWasChecked finds calls with an input of which nobody

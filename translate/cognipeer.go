@@ -127,7 +127,7 @@ func cognipeerRest(r *Request, input gjson.Result) *Error {
 		// and the client is told so.
 		r.Ledger.Drop(At("previous_response_id"))
 	}
-	return d.stateless()
+	return d.refer(false)
 }
 
 // jsNumber is Number(v) of JavaScript, with which the vendor's server reads a

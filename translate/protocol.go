@@ -119,7 +119,7 @@ func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte
 			r.Ledger.Drop(r.Settings[i].Path)
 		}
 	}
-	if r.Store == Yes && !r.stored {
+	if r.Store == Yes && !r.stored && !r.Kept {
 		r.Ledger.Drop(At("store"))
 	}
 	return out, nil
@@ -231,6 +231,8 @@ type Inbound struct {
 	// how to answer it: a request that is passed through needs neither. Encode
 	// completes the request.
 	Lazy bool
+	// State says that answers are kept, so that the request may refer to them.
+	State bool
 }
 
 // Face is a protocol in the role of the server: it reads a client's requests
@@ -282,6 +284,8 @@ type Setup struct {
 	Ledger *Ledger
 	// Created is Now at the beginning, in Unix seconds.
 	Created int64
+	// Keep is how the answer is kept; nil: it is not.
+	Keep *Keep
 
 	// Decoded and Encoded, if set, watch the events behind the decoder and
 	// before the encoder. They serve tests.
@@ -425,6 +429,7 @@ type Tap struct {
 	Created int64
 	Seq     int64    // last sequence number seen, -1 if none
 	Request *Request // what was asked
+	Keep    *Keep    // how the answer would have been kept, nil if it would not
 	// Told says that the backend itself has told the failure in what passed
 	// through: only the protocol's end is missing.
 	Told bool

@@ -33,6 +33,21 @@ type Request struct {
 	ConversationID string
 	// Store is the client's own word on storing the answer.
 	Store Tri
+	// Previous is the answer that the request goes on from, Conversation the conversation
+	// object that it belongs to, References the ids of kept items in its input. Background
+	// says that its answer must outlive it. What they refer to is found by the proxy, which
+	// fills in History and Items before the request is completed.
+	Previous, Conversation string
+	References             []string
+	Background             bool
+	// History is what was said before, oldest first, and Items what References stand for: raw
+	// items of the face's own history, those of a turn with commas between them.
+	History []string
+	Items   map[string]string
+	// Truncated says that truncation was seen to.
+	Truncated bool
+	// Kept says that the proxy keeps the answer: the backend is not asked to.
+	Kept bool
 
 	Turns      []Turn
 	Tools      []Tool

@@ -24,8 +24,12 @@ var responsesProtocol = Protocol{
 	AsksStream:  StreamAsAsked,
 	TakesItems:  true,
 	TakesMarks:  true,
-	Face:        responsesFace{},
-	Backend:     responsesBackend{},
+	Options: []Option{
+		{Name: "state", Values: []string{"proxy", "backend"}, Default: "proxy",
+			Doc: "who keeps what was said for previous_response_id: the proxy, which sends the backend all of it, or the backend, which then keeps whatever clients do not forbid"},
+	},
+	Face:    responsesFace{},
+	Backend: responsesBackend{},
 }
 
 // respSpeech is what the encoder of Responses answers takes. Calls that the
@@ -46,7 +50,7 @@ func (responsesFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 	if err := d.decode(); err != nil {
 		return nil, err
 	}
-	if err := d.stateless(); err != nil {
+	if err := d.refer(in.State); err != nil {
 		return nil, err
 	}
 	if d.input.Type == gjson.Null {
@@ -56,9 +60,12 @@ func (responsesFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 		}
 		return nil, Invalid(At("input"), "'input' is required.")
 	}
+	if err := d.references(in.State); err != nil {
+		return nil, err
+	}
 	if in.Lazy {
 		d.r.later = d.decodeInput
-		return d.r, d.references()
+		return d.r, nil
 	}
 	return d.r, d.decodeInput()
 }
@@ -103,6 +110,11 @@ func appendRespModel(dst []byte, a *AgentInfo) []byte {
 	dst = append(dst, `,"object":"model","created":`...)
 	dst = strconv.AppendInt(dst, a.Created, 10)
 	return append(dst, `,"owned_by":"dragoman"}`...)
+}
+
+// AppendTurn implements StateFace.
+func (responsesFace) AppendTurn(dst []byte, r *Request, id func(prefix string, n int) string) []byte {
+	return appendRespTurn(dst, r, id)
 }
 
 type responsesBackend struct{}

@@ -33,7 +33,7 @@ func (responsesBackend) EncodeRequest(dst []byte, r *Request, a *Agent, stream b
 	w.b = append(w.b, ']')
 	// The API's own default is to store; nobody asked for it here.
 	w.b = append(w.b, `,"store":`...)
-	w.b = strconv.AppendBool(w.b, r.TakeStore() == Yes)
+	w.b = strconv.AppendBool(w.b, r.TakeStore() == Yes && !r.Kept)
 	w.b = append(w.b, `,"stream":`...)
 	w.b = strconv.AppendBool(w.b, stream)
 	if err := w.tools(); err != nil {
@@ -437,11 +437,26 @@ func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	if a.Temperature != "" && silent("temperature") {
 		s.set("temperature", a.Temperature)
 	}
+	if a.Option("state", "proxy") == "backend" {
+		return s.append(dst), nil
+	}
 	if r.Store != No {
 		s.set("store", "false")
 	}
-	if r.Store == Yes {
+	if r.Store == Yes && !r.Kept {
 		r.Ledger.Drop(At("store"))
+	}
+	if len(r.History) > 0 || len(r.References) > 0 {
+		s.set("input", respReplayInput(r, s.get("input")))
+	}
+	// What the proxy itself has seen to.
+	for _, f := range [...]struct {
+		key  string
+		seen bool
+	}{{"previous_response_id", r.Previous != ""}, {"conversation", r.Conversation != ""}, {"background", r.Background}} {
+		if f.seen {
+			s.set(f.key, "null")
+		}
 	}
 	return s.append(dst), nil
 }

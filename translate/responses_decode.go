@@ -41,13 +41,21 @@ type respDecoder struct {
 	err     *Error // an error event, until the stream really ends
 	seq     int64
 
+	keeping *respKeeping // nil: the answer is not kept
+
 	items  []respItem
 	cur    int // the item spoken of last
 	blocks int // used indices
 	shape  respShape
 }
 
-func newRespDecoder(s *Setup) *respDecoder { return &respDecoder{s: s, seq: -1} }
+func newRespDecoder(s *Setup) *respDecoder {
+	d := &respDecoder{s: s, seq: -1}
+	if s.Keep != nil {
+		d.keeping = &respKeeping{}
+	}
+	return d
+}
 
 // LastSeq implements Sequencer.
 func (d *respDecoder) LastSeq() int64 { return d.seq }
@@ -224,6 +232,9 @@ func (d *respDecoder) dispatch(e *respFrame, data []byte, out Sink) {
 	case "response.output_item.added":
 		d.itemAdded(e, out)
 	case "response.output_item.done":
+		if d.keeping != nil {
+			d.keeping.noteItem(e.item)
+		}
 		d.itemDone(e, out)
 	case "response.content_part.added", "response.reasoning_summary_part.added":
 		// The block begins with its first text.
@@ -236,8 +247,10 @@ func (d *respDecoder) dispatch(e *respFrame, data []byte, out Sink) {
 		}
 
 	case "response.created", "response.queued", "response.in_progress":
+		d.life(e)
 		d.start(gjson.Parse(viewString(e.response)), out)
 	case "response.completed", "response.incomplete", "response.failed", "response.cancelled":
+		d.life(e)
 		status := strings.TrimPrefix(string(e.typ), "response.")
 		d.terminal(status, gjson.Parse(viewString(e.response)), out)
 	case "error":

@@ -27,6 +27,9 @@ type respEncoder struct {
 	probable bool
 
 	created int64
+
+	completedAt int64
+
 	started bool
 	ended   bool
 	seq     int64
@@ -51,6 +54,7 @@ type respEncoder struct {
 	partOpen bool
 	status   EndStatus
 	opaque   []byte
+	secrets  []edit // what of output only the agent may read
 	name     []byte // of the tool, escaped
 
 	annots   []byte // of the open part
@@ -157,7 +161,14 @@ func (e *respEncoder) start() {
 	if echo.dialect { // the agent that answered knows its version best
 		echo.version = firstOf(e.s.version, echo.version)
 	}
-	e.object = newRespSkeleton(e.s.ID("resp_", -1), e.s.Model(), e.created, &echo)
+	if k := e.s.Keep; k != nil {
+		echo.previous, echo.conversation, echo.background = k.Previous, k.Conversation, k.Background
+	}
+	e.object = newRespSkeleton(e.s.AnswerID("resp_"), e.s.Model(), e.created, &echo)
+	e.object.store = e.s.Keep != nil
+	if k := e.s.Keep; k != nil && k.Begin != nil {
+		e.object.store = k.Begin(e.s.AnswerID("resp_"))
+	}
 	if e.quiet {
 		return
 	}
@@ -574,6 +585,8 @@ func (e *respEncoder) closeItem() {
 		if len(e.opaque) > 0 && e.wantsOpaque() {
 			e.output = append(e.output, `,"encrypted_content":`...)
 			e.output = jsonx.AppendString(e.output, e.opaque)
+		} else if len(e.opaque) > 0 && e.s.Keep != nil {
+			e.secrets = append(e.secrets, edit{len(e.output), len(e.output), `,"encrypted_content":` + string(jsonx.AppendString(nil, e.opaque))})
 		}
 		e.output = append(e.output, '}')
 	case openCall:
@@ -648,6 +661,9 @@ func (e *respEncoder) finish(ev *Event) {
 	if ev.Tier != "" {
 		e.object.tier = jsonx.AppendStringS(nil, ev.Tier)
 	}
+	if e.object.store {
+		e.object.store = e.save(status, reason)
+	}
 	if e.quiet {
 		e.b = e.appendObject(e.b, status, reason)
 		return
@@ -668,14 +684,31 @@ func (e *respEncoder) finish(ev *Event) {
 const respDone = "data: [DONE]\n\n"
 
 func (e *respEncoder) appendObject(dst []byte, status, reason string) []byte {
-	completed := int64(0)
-	if status == "completed" {
-		completed = e.created
+	return e.object.append(dst, status, e.completed(status), nil, reason, e.output, e.usage)
+}
+
+// completed is when the answer was whole, 0 if it is not; it does not change.
+func (e *respEncoder) completed(status string) int64 {
+	if status == "completed" && e.completedAt == 0 {
+		e.completedAt = e.created
 		if e.s.Now != nil {
-			completed = max(completed, e.s.Now().Unix())
+			e.completedAt = max(e.created, e.s.Now().Unix())
 		}
 	}
-	return e.object.append(dst, status, completed, nil, reason, e.output, e.usage)
+	return e.completedAt
+}
+
+// save has the whole answer kept, and reports whether it was.
+func (e *respEncoder) save(status, reason string) bool {
+	output := e.output
+	if len(e.secrets) > 0 {
+		s := splice{body: viewString(e.output), edits: e.secrets}
+		output = s.append(nil)
+	}
+	return e.s.Keep.Save(&Kept{
+		Status: status, Output: output,
+		Object: e.object.append(nil, status, e.completed(status), nil, reason, nil, e.usage),
+	})
 }
 
 // fail tells a failure: the error event, nested as the vendor's server sends
@@ -695,6 +728,7 @@ func (e *respEncoder) fail(err *Error) {
 	if e.quiet {
 		return
 	}
+	e.object.store = false
 	e.event("error")
 	e.b = append(e.b, `,"error":`...)
 	e.b = appendErrorObject(e.b, err)
@@ -738,6 +772,12 @@ func appendRespAnswer(dst []byte, s *Setup, f *Fold) []byte {
 // events that the client could have got.
 func appendRespFailure(dst []byte, err *Error, t *Tap) []byte {
 	echo := respEchoOf(t.Request)
+	if k := t.Keep; k != nil {
+		echo.previous, echo.conversation, echo.background = k.Previous, k.Conversation, k.Background
+		if !k.Native {
+			t.ID = k.ID
+		}
+	}
 	e := respEncoder{
 		b: dst, started: true, seq: t.Seq + 1, usage: NoUsage(),
 		object: newRespSkeleton(firstOf(t.ID, "resp_unknown"), t.Model, t.Created, &echo),

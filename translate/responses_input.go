@@ -11,6 +11,9 @@ import (
 // assistant that follow one another make one turn.
 func (d *respRequest) decodeInput() *Error {
 	at := At("input")
+	if err := d.history(); err != nil {
+		return err
+	}
 	switch {
 	case d.input.Type == gjson.String:
 		if d.input.String() == "" {
@@ -39,6 +42,22 @@ func (d *respRequest) decodeInput() *Error {
 	return err
 }
 
+// history reads what was said before.
+func (d *respRequest) history() *Error {
+	at := At("previous_response_id")
+	if d.r.Conversation != "" {
+		at = At("conversation")
+	}
+	var err *Error
+	d.r.eachOfHistory(func(item gjson.Result) bool {
+		if err = d.r.room(at); err == nil {
+			err = d.item(item, at)
+		}
+		return err == nil
+	})
+	return err
+}
+
 func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	if !v.IsObject() {
 		return mistyped(at, respObject)
@@ -46,7 +65,15 @@ func (d *respRequest) item(v gjson.Result, at Path) *Error {
 	kind := v.Get("type")
 	switch {
 	case respRefers(v, kind):
-		return respNeedsState(at)
+		raw, ok := d.r.Items[v.Get("id").String()]
+		if !ok {
+			return respNeedsState(at)
+		}
+		item := gjson.Parse(raw)
+		if respRefers(item, item.Get("type")) {
+			return Invalid(at, "'%s' refers to a reference.", at)
+		}
+		return d.item(item, at)
 	case kind.Type == gjson.Null && v.Get("role").Exists():
 		return d.message(v, at)
 	case kind.Type != gjson.String:

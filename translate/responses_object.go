@@ -21,6 +21,8 @@ type respSkeleton struct {
 	last []byte // the rest
 
 	zeroes bool // usage that nobody counted is zeroes, not null
+
+	store, background bool
 }
 
 // respEcho are the fields of the request that the answer repeats, raw.
@@ -32,6 +34,9 @@ type respEcho struct {
 	truncation, user, metadata, promptCacheRetention, version     string
 
 	dialect bool // Cognipeer's, whose answers always have a version and a usage
+
+	previous, conversation string // ids
+	background             bool
 }
 
 // newRespEcho has what the answer says where the request says nothing.
@@ -171,7 +176,16 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 
 	b = append(b, ']')
 	raw("parallel_tool_calls", echo.parallelToolCalls)
-	b = append(b, `,"previous_response_id":null`...)
+	b = append(b, `,"previous_response_id":`...)
+	if echo.previous != "" {
+		b = jsonx.AppendStringS(b, echo.previous)
+	} else {
+		b = append(b, "null"...)
+	}
+	if echo.conversation != "" {
+		b = append(b, `,"conversation":{"id":`...)
+		b = append(jsonx.AppendStringS(b, echo.conversation), '}')
+	}
 	raw("prompt_cache_key", echo.promptCacheKey)
 	if echo.promptCacheRetention != "" {
 		raw("prompt_cache_retention", echo.promptCacheRetention)
@@ -183,8 +197,6 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 	raw("safety_identifier", echo.safetyIdentifier)
 	b = append(b, `,"service_tier":`...)
 	tail := len(b)
-	// Nothing is stored until conversations exist, whatever was asked for.
-	b = append(b, `,"store":false`...)
 	raw("temperature", echo.temperature)
 	b = append(b, `,"text":{"format":`...)
 	b = respAppendJSON(b, viewBytes(echo.format))
@@ -213,7 +225,7 @@ func newRespSkeleton(id, model string, created int64, echo *respEcho) *respSkele
 	b = respAppendJSON(b, viewBytes(echo.serviceTier))
 	return &respSkeleton{
 		head: b[:head], mid: b[head:mid], tail: b[mid:tail], rest: b[tail:rest], last: b[rest:last],
-		tier: b[last:], zeroes: echo.dialect,
+		tier: b[last:], zeroes: echo.dialect, background: echo.background,
 	}
 }
 
@@ -251,7 +263,8 @@ func (o *respSkeleton) append(dst []byte, status string, completed int64, err *E
 	} else {
 		dst = append(dst, "null"...)
 	}
-	dst = append(append(append(dst, `,"status":"`...), status...), `","background":false,"error":`...)
+	dst = append(append(append(dst, `,"status":"`...), status...), `","background":`...)
+	dst = append(strconv.AppendBool(dst, o.background), `,"error":`...)
 	if err != nil {
 		dst = append(dst, `{"code":`...)
 		dst = jsonx.AppendStringS(dst, firstOf(err.Code, "server_error"))
@@ -269,7 +282,9 @@ func (o *respSkeleton) append(dst []byte, status string, completed int64, err *E
 	}
 	dst = append(dst, o.mid...)
 	dst = append(dst, output...)
-	dst = append(append(append(dst, o.tail...), o.tier...), o.rest...)
+	dst = append(append(dst, o.tail...), o.tier...)
+	dst = strconv.AppendBool(append(dst, `,"store":`...), o.store)
+	dst = append(dst, o.rest...)
 	if o.zeroes && !u.Known() && err == nil && status != "in_progress" {
 		u = Usage{}
 	}

@@ -214,27 +214,55 @@ func (d *respRequest) field(key string, v gjson.Result) *Error {
 	return nil
 }
 
-// stateless refuses what needs stored conversations: an answer without the
-// context that the client counts on would be a wrong one.
-func (d *respRequest) stateless() *Error {
+// refer reads what the request refers to. Without state that is refused: an answer
+// without the context that the client counts on would be a wrong one.
+func (d *respRequest) refer(state bool) *Error {
+	r := d.r
 	for _, f := range d.state {
+		at, v := At(f.key), f.value
 		switch f.key {
 		case "background":
-			if !f.value.IsBool() {
-				return mistyped(At(f.key), respBool)
+			if !v.IsBool() {
+				return mistyped(at, respBool)
 			}
-			if f.value.Bool() {
-				return respNeedsState(At(f.key))
+			if r.Background = v.Bool(); !r.Background {
+				continue
 			}
+		case "conversation":
+			id := v
+			if v.IsObject() {
+				id, at = v.Get("id"), at.In("id")
+			}
+			if id.Type != gjson.String {
+				return mistyped(at, respString)
+			}
+			r.Conversation = id.String()
 		default:
+			if v.Type != gjson.String {
+				return mistyped(at, respString)
+			}
+			r.Previous = v.String()
+		}
+		if !state {
 			return respNeedsState(At(f.key))
 		}
+		if !r.Background && r.Previous == "" && r.Conversation == "" {
+			return Invalid(at, "'%s' must not be empty.", at)
+		}
+	}
+	switch {
+	case r.Previous != "" && r.Conversation != "":
+		e := Invalid(At("conversation"), "'conversation' and 'previous_response_id' exclude each other.")
+		e.Code = "mutually_exclusive_parameters"
+		return e
+	case r.Background && r.Store == No:
+		return Invalid(At("background"), "'background' needs 'store': an answer that nobody keeps could never be fetched.")
 	}
 	return nil
 }
 
-// references refuses items of an input that stand for stored ones.
-func (d *respRequest) references() *Error {
+// references notes the items of an input that stand for kept ones.
+func (d *respRequest) references(state bool) *Error {
 	if !d.input.IsArray() {
 		return nil
 	}
@@ -242,8 +270,20 @@ func (d *respRequest) references() *Error {
 	i := -1
 	d.input.ForEach(func(_, v gjson.Result) bool {
 		i++
-		if respRefers(v, v.Get("type")) {
-			err = respNeedsState(AtIndex("input", i))
+		if !respRefers(v, v.Get("type")) {
+			return true
+		}
+		at := AtIndex("input", i)
+		id := v.Get("id")
+		switch {
+		case !state:
+			err = respNeedsState(at)
+		case id.Type != gjson.String || id.String() == "":
+			err = Invalid(at.In("id"), "'%s' is required and must be a string.", at.In("id"))
+		default:
+			if err = d.r.room(At("input")); err == nil {
+				d.r.References = append(d.r.References, id.String())
+			}
 		}
 		return err == nil
 	})

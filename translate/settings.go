@@ -85,7 +85,7 @@ func (r *Request) Take(i int) string {
 
 // lost reports whether the ith setting has not reached the backend.
 func (r *Request) lost(i int) bool {
-	return (i >= len(r.taken) || !r.taken[i]) && !r.idle(&r.Settings[i])
+	return (i >= len(r.taken) || !r.taken[i]) && !r.idle(&r.Settings[i]) && !(r.Truncated && r.Settings[i].Param == ParamTruncation)
 }
 
 // take is the raw JSON of a setting that is carried.

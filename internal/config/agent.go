@@ -43,6 +43,11 @@ type Agent struct {
 	// further behind is cut off, and told so. It is memory for each such client: raise it for agents that send much at once.
 	ReadAhead Size
 
+	// MaxInputTokens is how long a conversation with the agent may be, in tokens as they are estimated: one for each four
+	// bytes. Beyond it a request with truncation: auto leaves its oldest turns out, any other is refused. Default: 0, no
+	// bound.
+	MaxInputTokens int64
+
 	// Path is the path of the backend's endpoint, after the base path of URL. Default: empty, which means the
 	// protocol's own. Several paths are for Cycls only, and are probed in their order.
 	Path []string

@@ -90,6 +90,7 @@ func (l *agentList) read(v value) {
 		"health":           a.Health.read,
 		"retry":            a.Retry.read,
 		"read_ahead":       size(&a.ReadAhead, 64*KiB, GiB),
+		"max_input_tokens": tokens(&a.MaxInputTokens),
 		"limits":           a.Limits.read,
 		"fallback":         func(v value) { a.Fallback, l.fallbacks[i] = readFallback(v) },
 	})

@@ -37,8 +37,11 @@ type Config struct {
 	// Limits say how often callers may call. Default: as often as they want. See [RateLimits].
 	Limits RateLimits
 
-	// Redis is the server that replicas share counts in. Default: none. See [Redis].
+	// Redis is the server that replicas share counts and conversations in. Default: none. See [Redis].
 	Redis Redis
+
+	// State says where conversations are kept. See [State].
+	State State
 
 	keys *keyReader
 }
@@ -74,6 +77,7 @@ func Default() Config {
 		Auth:   DefaultAuth(),
 		Limits: DefaultRateLimits(),
 		Redis:  DefaultRedis(),
+		State:  DefaultState(),
 	}
 }
 
@@ -130,7 +134,7 @@ func (c *Config) Default() *Agent {
 // read takes the whole file over the defaults.
 func (c *Config) read(v value) {
 	var listed *agentList
-	var server, limits, redis map[string]value
+	var server, limits, redis, stored map[string]value
 	auth := authRead{at: v.child("auth", v.node)}
 	written := v.mapping(fields{
 		"server":        func(v value) { server = c.Server.read(v) },
@@ -143,7 +147,7 @@ func (c *Config) read(v value) {
 		},
 		"auth":   func(v value) { c.Auth.read(v, &auth) },
 		"limits": func(v value) { limits = c.Limits.read(v) },
-		"state":  nil,
+		"state":  func(v value) { stored = c.State.read(v) },
 		"redis":  func(v value) { redis = c.Redis.read(v) },
 	})
 	if written == nil {
@@ -164,6 +168,7 @@ func (c *Config) read(v value) {
 	}
 	c.checkAuth(&auth, listen, listed.known())
 	c.checkLimits(limits, written["redis"], redis)
+	c.checkState(stored, redis)
 }
 
 // moveListener takes the listener of the command line, and returns where it is written.

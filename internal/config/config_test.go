@@ -97,6 +97,10 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		{"limits.replicas", c.Limits.Replicas, 1},
 		{"limits.default", c.Limits.Default, Limits{}},
 		{"limits.global", c.Limits.Global, Limits{}},
+		{"state", c.State, State{
+			Store: "memory", TTL: 24 * time.Hour, MaxBytes: 256 * MiB, MaxBytesPerKey: 32 * MiB, MaxConversation: 16 * MiB, Timeout: 2 * time.Second,
+			Background: Background{Timeout: time.Hour, Concurrent: 64, MaxEvents: 16 * MiB},
+		}},
 		{"limits.queue", c.Limits.Queue, Queue{Length: 64, Wait: 2 * time.Second}},
 		{"redis.url", c.Redis.URL.IsZero(), true},
 		{"redis.timeout", c.Redis.Timeout, 50 * time.Millisecond},
@@ -157,7 +161,7 @@ func TestEverySettingArrives(t *testing.T) {
 			Balance: DefaultAgent().Balance, Health: DefaultAgent().Health, Retry: DefaultAgent().Retry, ReadAhead: MiB,
 			Path: []string{"/v1/chat/completions"}, Model: "m",
 			Credential: Credential{Header: "api-key", Value: NewSecret(testToken)},
-			Timeouts:   DefaultAgent().Timeouts, KeepAlive: 4 * time.Second, Heartbeat: Heartbeat{Stream: 15 * time.Second},
+			Timeouts:   DefaultAgent().Timeouts, KeepAlive: 4 * time.Second, Heartbeat: Heartbeat{Stream: 15 * time.Second}, MaxInputTokens: 1000,
 		}},
 		DefaultAgent: "support",
 		Translate:    Translate{Strict: true},
@@ -189,6 +193,11 @@ func TestEverySettingArrives(t *testing.T) {
 			Queue:   Queue{Wait: time.Minute},
 		},
 		Redis: Redis{URL: NewSecret("redis://:" + testToken + "@127.0.0.1:6379/1"), Timeout: time.Second},
+		State: State{
+			Store: "file", Path: "/state.db", TTL: 48 * time.Hour, MaxBytes: 512 * MiB, MaxBytesPerKey: 100 * MiB, MaxConversation: 50 * MiB, Timeout: 3 * time.Second,
+			EncryptionKeys: []Secret{NewSecret("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")},
+			Background:     Background{Timeout: 2 * time.Hour, Concurrent: 5, MaxEvents: MiB},
+		},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%+v, want\n%+v", c, want)

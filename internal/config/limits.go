@@ -284,8 +284,8 @@ func (c *Config) checkLimits(written map[string]value, section value, redis map[
 		}
 	}
 	if c.Limits.Store != "redis" {
-		if len(redis) > 0 {
-			section.warn("is not used: limits.store is memory")
+		if len(redis) > 0 && c.State.Store != "redis" {
+			section.warn("is not used: neither limits.store nor state.store is redis")
 		}
 		if at, ok := written["on_error"]; ok && c.Limits.OnError != "local" {
 			at.warn("is not used: limits.store is memory")

@@ -60,10 +60,10 @@ func TestSecretsNeverPrint(t *testing.T) {
 			t.Errorf("%s: got %q", how, got)
 		}
 	}
-	if out, _ := json.Marshal(c); strings.Count(string(out), `"\u003csecret\u003e"`)+strings.Count(string(out), `"<secret>"`) != 3 {
+	if out, _ := json.Marshal(c); strings.Count(string(out), `"\u003csecret\u003e"`)+strings.Count(string(out), `"<secret>"`) != 4 {
 		t.Errorf("json: all secrets should show as such: %s", out)
 	}
-	if out, _ := yaml.Marshal(c); strings.Count(string(out), "<secret>") != 3 {
+	if out, _ := yaml.Marshal(c); strings.Count(string(out), "<secret>") != 4 {
 		t.Errorf("yaml: all secrets should show as such: %s", out)
 	}
 	if s.Reveal() != testToken || s.IsZero() || !(Secret{}).IsZero() || (Secret{}).Reveal() != "" {
