@@ -187,8 +187,10 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	case translate.OpGenerate, translate.OpBatch:
 	case translate.OpLimits:
 		return c.limits(ctx)
-	default:
+	case translate.OpAgents, translate.OpAgent, translate.OpCard, translate.OpHealth:
 		return c.describe(ctx, query)
+	default:
+		return c.kept(ctx, query)
 	}
 
 	// Body.
@@ -628,6 +630,9 @@ func (c *call) release() {
 // line names fields of the request, which borrow from its body, and a Shutdown
 // that waits for the call must not end before the line is written.
 func (c *call) finished() {
+	if c.thread != nil && c.thread.unlock != nil {
+		c.thread.unlock()
+	}
 	c.settle()
 	c.log.write(c)
 	c.log.unlimited()

@@ -45,6 +45,7 @@ type match struct {
 	agent string // from /agents/{name}/…, "" without
 	named bool   // the path has that prefix
 	id    string // what {id} matched
+	item  string // what {item} matched
 	face  *translate.Protocol
 	allow string // methods that exist, when the path does but not for this method
 }
@@ -83,12 +84,12 @@ func (r *router) in(m *match, method, path string) bool {
 		return false
 	}
 	for _, rt := range r.patterns {
-		id, ok := rt.capture(path)
+		id, item, ok := rt.capture(path)
 		if !ok {
 			continue
 		}
 		if rt.Method == method {
-			m.route, m.face, m.id, m.allow = rt, rt.face, id, ""
+			m.route, m.face, m.id, m.item, m.allow = rt, rt.face, id, item, ""
 			return true
 		}
 		m.note(rt)
@@ -106,26 +107,29 @@ func (m *match) note(rt *route) {
 	m.allow += rt.Method
 }
 
-// capture matches a path with one {…} segment and decodes what stands there.
-func (rt *route) capture(path string) (string, bool) {
-	id := ""
+// capture matches a path with {…} segments and decodes what stands there.
+func (rt *route) capture(path string) (id, item string, ok bool) {
 	for i, want := range rt.segments {
 		seg, rest, more := strings.Cut(path, "/")
 		if more != (i < len(rt.segments)-1) {
-			return "", false
+			return "", "", false
 		}
 		path = rest
 		if strings.HasPrefix(want, "{") {
 			d, err := url.PathUnescape(seg)
 			if err != nil || d == "" {
-				return "", false
+				return "", "", false
 			}
-			id = d
+			if want == "{item}" {
+				item = d
+			} else {
+				id = d
+			}
 		} else if seg != want {
-			return "", false
+			return "", "", false
 		}
 	}
-	return id, true
+	return id, item, true
 }
 
 // nearest is the face that shares the longest beginning with a path; Chat's,

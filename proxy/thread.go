@@ -33,6 +33,7 @@ type thread struct {
 	said       []byte // what the client says, as it is kept
 	native     bool   // the backend keeps what the request goes on from
 	recalled   bool
+	unlock     func() // gives the conversation to the next request; nil: it was not taken
 }
 
 // keptTurn is a kept turn: what a client said, and what an agent answered.
@@ -172,7 +173,7 @@ func itemNotFound(id string) *translate.Error {
 
 // recall reads what the request refers to, once. What its caller does not own does not
 // exist.
-func (c *call) recall() *translate.Error {
+func (c *call) recall() (e *translate.Error) {
 	if c.thread == nil {
 		c.thread = &thread{}
 	}
@@ -193,6 +194,9 @@ func (c *call) recall() *translate.Error {
 	case c.req.Conversation != "":
 		if t.conv, own = convID(c.req.Conversation); !own {
 			return conversationNotFound(c.req.Conversation)
+		}
+		if t.unlock, e = c.lock(t.conv); e != nil {
+			return e
 		}
 		q.Convs = append(q.Convs, t.conv)
 		q.Refs = append(q.Refs, objectRef(t.conv, conversationObject))
@@ -637,6 +641,10 @@ func (c *call) save(k *translate.Kept) bool {
 	}}
 	if t.before != "" {
 		change.Need = append(change.Need, turnRef(t.conv, t.before))
+	}
+	if t.unlock != nil {
+		change.Need = append(change.Need, objectRef(t.conv, conversationObject))
+		defer t.unlock() // the client may go on as soon as it has the answer
 	}
 	gjson.Parse("[" + tu.out + "]").ForEach(func(_, v gjson.Result) bool {
 		id := v.Get("id").String()

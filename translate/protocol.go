@@ -21,10 +21,25 @@ const (
 	OpCard               // describe the agent that serves this address (Cycls GET /config)
 	OpHealth             // the protocol's own health route
 	OpLimits             // tell the caller's own limits (LimitsFace)
+
+	// What was kept (KeptFace).
+
+	OpResponse           // fetch an answer
+	OpDeleteResponse     // delete it
+	OpCancelResponse     // end one that runs in the background
+	OpInputItems         // list what it was asked with
+	OpNewConversation    // make a conversation
+	OpConversation       // fetch it
+	OpSetConversation    // change it
+	OpDeleteConversation // delete it
+	OpItems              // list its items
+	OpAddItems           // add some
+	OpItem               // fetch one
+	OpDeleteItem         // delete one
 )
 
 // Route is one path of a face. Path is matched exactly, on the raw bytes of
-// the request; one segment may be {id} or {name}, which matches any one
+// the request; segments may be {id}, {name} and behind it {item}, which match any one
 // segment without a slash.
 type Route struct {
 	Method string

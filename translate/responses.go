@@ -14,10 +14,7 @@ import (
 var responsesProtocol = Protocol{
 	Name:  "responses",
 	Title: "OpenAI Responses",
-	Routes: []Route{
-		{Method: "POST", Path: "/v1/responses", Op: OpGenerate},
-		{Method: "POST", Path: "/responses", Op: OpGenerate},
-	},
+	Routes:      append(respRoutes("/v1"), respRoutes("")...),
 	BackendPath: "/v1/responses",
 	Probe:       modelsBeside,
 	Speaks:      respSpeech,
@@ -30,6 +27,25 @@ var responsesProtocol = Protocol{
 	},
 	Face:    responsesFace{},
 	Backend: responsesBackend{},
+}
+
+// respRoutes are the routes below a prefix.
+func respRoutes(prefix string) []Route {
+	return []Route{
+		{Method: "POST", Path: prefix + "/responses", Op: OpGenerate},
+		{Method: "GET", Path: prefix + "/responses/{id}", Op: OpResponse},
+		{Method: "DELETE", Path: prefix + "/responses/{id}", Op: OpDeleteResponse},
+		{Method: "POST", Path: prefix + "/responses/{id}/cancel", Op: OpCancelResponse},
+		{Method: "GET", Path: prefix + "/responses/{id}/input_items", Op: OpInputItems},
+		{Method: "POST", Path: prefix + "/conversations", Op: OpNewConversation},
+		{Method: "GET", Path: prefix + "/conversations/{id}", Op: OpConversation},
+		{Method: "POST", Path: prefix + "/conversations/{id}", Op: OpSetConversation},
+		{Method: "DELETE", Path: prefix + "/conversations/{id}", Op: OpDeleteConversation},
+		{Method: "GET", Path: prefix + "/conversations/{id}/items", Op: OpItems},
+		{Method: "POST", Path: prefix + "/conversations/{id}/items", Op: OpAddItems},
+		{Method: "GET", Path: prefix + "/conversations/{id}/items/{item}", Op: OpItem},
+		{Method: "DELETE", Path: prefix + "/conversations/{id}/items/{item}", Op: OpDeleteItem},
+	}
 }
 
 // respSpeech is what the encoder of Responses answers takes. Calls that the
