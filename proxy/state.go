@@ -17,7 +17,11 @@ func (s *Server) openState(c *config.Config) (err error) {
 	switch conf.Store {
 	case "memory":
 		s.state = state.NewMemory(limits)
-	case "file", "redis":
+	case "file":
+		if s.state, err = state.OpenFile(conf.Path, limits); err != nil {
+			return fmt.Errorf("state.path: %w", err)
+		}
+	case "redis":
 		return fmt.Errorf("state.store: %s is not there yet", conf.Store)
 	default:
 		return nil

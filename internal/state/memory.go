@@ -19,7 +19,7 @@ type Memory struct {
 	closed bool
 	owners map[string]*memoryOwner
 	recent list.List // of *memoryConv, the one used last in front
-	leases map[leaseKey]lease
+	leases leases
 	stats  Stats
 }
 
@@ -55,7 +55,7 @@ var _ Store = (*Memory)(nil)
 
 // NewMemory returns a store that is empty.
 func NewMemory(l Limits) *Memory {
-	return &Memory{limits: l, now: time.Now, owners: map[string]*memoryOwner{}, leases: map[leaseKey]lease{}}
+	return &Memory{limits: l, now: time.Now, owners: map[string]*memoryOwner{}, leases: leases{}}
 }
 
 // Read implements [Store].
@@ -285,18 +285,7 @@ func (m *Memory) Lease(ctx context.Context, owner, name, holder string, ttl time
 	if m.closed {
 		return false, ErrClosed
 	}
-	now := m.now()
-	k := leaseKey{owner, name}
-	if l, ok := m.leases[k]; ok && l.holder != holder && now.Before(l.until) {
-		return false, nil
-	}
-	for k, l := range m.leases { // a few, of the calls that run
-		if !now.Before(l.until) {
-			delete(m.leases, k)
-		}
-	}
-	m.leases[k] = lease{holder, now.Add(ttl)}
-	return true, nil
+	return m.leases.take(leaseKey{owner, name}, holder, m.now(), ttl), nil
 }
 
 // Leased implements [Store].
@@ -309,22 +298,17 @@ func (m *Memory) Leased(ctx context.Context, owner, name string) (string, error)
 	if m.closed {
 		return "", ErrClosed
 	}
-	if l := m.leases[leaseKey{owner, name}]; m.now().Before(l.until) {
-		return l.holder, nil
-	}
-	return "", nil
+	return m.leases.holder(leaseKey{owner, name}, m.now()), nil
 }
 
 // Release implements [Store].
-func (m *Memory) Release(ctx context.Context, owner, name, holder string) error {
+func (m *Memory) Release(_ context.Context, owner, name, holder string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return ErrClosed
 	}
-	if k := (leaseKey{owner, name}); m.leases[k].holder == holder {
-		delete(m.leases, k)
-	}
+	m.leases.release(leaseKey{owner, name}, holder)
 	return nil
 }
 
