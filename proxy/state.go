@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -25,6 +26,13 @@ func (s *Server) openState(c *config.Config) (err error) {
 		return fmt.Errorf("state.store: %s is not there yet", conf.Store)
 	default:
 		return nil
+	}
+	if keys := conf.Keys(); len(keys) > 0 && conf.Store != "memory" {
+		sealed, err := state.Seal(s.state, keys)
+		if err != nil {
+			return errors.Join(fmt.Errorf("state.encryption_keys: %w", err), s.state.Close())
+		}
+		s.state = sealed
 	}
 	return nil
 }

@@ -48,6 +48,21 @@ var stores = map[string]func(t *testing.T, l Limits, c *clock) Store{
 	},
 }
 
+func init() {
+	memory := stores["memory"]
+	stores["sealed"] = func(t *testing.T, l Limits, c *clock) Store {
+		t.Helper()
+		for _, l := range []*int64{&l.MaxBytes, &l.MaxOwnerBytes, &l.MaxConversationBytes} {
+			*l += *l / 20 // what the encryption adds
+		}
+		s, err := Seal(memory(t, l, c), [][]byte{[]byte("0123456789abcdef0123456789abcdef")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
 // everyStore runs a test over all of them.
 func everyStore(t *testing.T, l Limits, f func(t *testing.T, s Store, c *clock)) {
 	t.Helper()
