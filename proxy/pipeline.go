@@ -210,7 +210,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 
 	// Agent, within the caller's scope. What was answered before names one, where the
 	// request itself does not.
-	if refers(c.req) && !c.namesAgent() {
+	if refers(c.req) && !c.req.AgentNamed && !c.namesAgent() {
 		if e := c.recall(); e != nil {
 			return e
 		}
@@ -512,7 +512,7 @@ func (c *call) choose(host []byte) *translate.Error {
 		if word != "" { // not even "*" means nobody
 			c.agent = c.lookup(word)
 		}
-		if served := c.thread.served(); c.agent == nil && served != "" && !c.match.named {
+		if served := c.thread.served(); c.agent == nil && served != "" && !c.match.named && !c.req.AgentNamed {
 			c.agent = c.lookup(served)
 		}
 		if c.agent == nil {

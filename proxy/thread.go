@@ -150,6 +150,8 @@ func nativeState(a *agent, face *translate.Protocol) bool {
 	return a.protocol == face && a.tr.Option("state", "proxy") == "backend"
 }
 
+var errUnreadable = errors.New("what was kept makes no sense")
+
 // errStateDown is what a client is told whose conversation cannot be read.
 func errStateDown(err error) *translate.Error {
 	return &translate.Error{Kind: translate.KindOverloaded, Status: 503, Code: "state_unavailable", RetryAfter: 5 * time.Second, Cause: err,
@@ -186,6 +188,8 @@ func (c *call) recall() (e *translate.Error) {
 	head := ""
 	own := false // the id has our form
 	switch id := c.req.Previous; {
+	case id != "" && c.face.Threads == translate.ThreadsByAnswer:
+		return c.recallAnswered(id)
 	case id != "":
 		if t.conv, head, own = splitID(id); own {
 			q.Convs = append(q.Convs, t.conv)
@@ -447,8 +451,21 @@ func (c *call) converse() *translate.Error {
 		return nil
 	}
 	keeps := c.req.Store != translate.No
+	if c.face.Threads == translate.ThreadsByClient {
+		if c.req.ConversationID == "" && c.req.Announce == "" {
+			return nil // nobody could come back to it
+		}
+		if e := c.recallNamed(); e != nil {
+			return e
+		}
+	}
 	if !keeps && !refers(c.req) {
 		return nil
+	}
+	if refers(c.req) {
+		if e := c.req.Check(); e != nil {
+			return e
+		}
 	}
 	if e := c.recall(); e != nil {
 		return e
@@ -485,6 +502,21 @@ func firstOf(list []string) string {
 // place says where the answer is kept, and under which id.
 func (c *call) place() {
 	t := c.thread
+	switch c.face.Threads {
+	case translate.ThreadsByAnswer:
+		if t.conv == "" {
+			t.conv = answeredConv(hexID(convSize))
+		}
+		t.name = nextOrdinal(t.before, c.start)
+		id := "resp_" + t.conv[1:]
+		c.seed = t.conv[1:] + t.name
+		t.keep = translate.Keep{ID: id, Previous: c.req.Previous, Background: c.req.Background, Save: c.save}
+		return
+	case translate.ThreadsByClient:
+		t.name = nextOrdinal(t.before, c.start)
+		t.keep = translate.Keep{ID: c.req.ConversationID, Announce: c.req.Announce, Save: c.save}
+		return
+	}
 	if t.conv == "" {
 		t.conv = hexID(convSize)
 	}
@@ -511,7 +543,7 @@ func (c *call) giveHistory(r *translate.Request) *translate.Error {
 		t.keep.Native, t.keep.Begin = nativeState(c.agent, c.face), nil
 		if t.keep.Native {
 			t.keep.ID, t.keep.Begin = "", c.claim
-		} else {
+		} else if c.face.Threads == translate.ThreadsByTurn {
 			t.keep.ID = "resp_" + c.seed
 		}
 	}
@@ -642,9 +674,15 @@ func (c *call) save(k *translate.Kept) bool {
 	if t.before != "" {
 		change.Need = append(change.Need, turnRef(t.conv, t.before))
 	}
-	if t.unlock != nil {
+	if c.req.Conversation != "" {
 		change.Need = append(change.Need, objectRef(t.conv, conversationObject))
+	}
+	if t.unlock != nil {
 		defer t.unlock() // the client may go on as soon as it has the answer
+	}
+	if c.face.Threads != translate.ThreadsByTurn {
+		change.Put = change.Put[:1] // nobody can fetch them
+		return c.saveState(change)
 	}
 	gjson.Parse("[" + tu.out + "]").ForEach(func(_, v gjson.Result) bool {
 		id := v.Get("id").String()

@@ -87,6 +87,9 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 	}
 	switch {
 	case a.through:
+		if s.Keep != nil && face.KeepsAnswers {
+			a.next = stages(a.tapped, face, &keepSink{a: a, fold: NewFold()})
+		}
 		a.filter, _ = a.dec.(FrameFilter)
 		if s.Keep != nil {
 			a.editor, _ = a.dec.(Editor)
@@ -103,7 +106,11 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 // translate sets up what makes a stream for the client of the events.
 func (a *Answer) translate() {
 	a.enc = a.protocol.NewEncoder(a.setup)
-	a.next = stages(a.setup, a.protocol, (*encodeSink)(a))
+	last := Sink((*encodeSink)(a))
+	if a.setup.Keep != nil && a.protocol.KeepsAnswers {
+		last = &keepSink{a: a, fold: NewFold(), next: last}
+	}
+	a.next = stages(a.setup, a.protocol, last)
 	if a.gathers {
 		a.gatherLetters()
 	}
@@ -214,6 +221,35 @@ func (s *encodeSink) Event(e *Event) {
 	s.out = s.enc.Encode(s.out, e)
 }
 
+// keepSink gathers an answer that is kept as AppendAnswer writes it, and has it kept before its last
+// event goes on.
+type keepSink struct {
+	a    *Answer
+	fold *Fold // nil: the answer is too long
+	next Sink
+}
+
+// Event implements Sink.
+func (k *keepSink) Event(e *Event) {
+	if k.fold != nil {
+		if k.fold.Event(e); k.fold.Size > MaxAnswer {
+			k.fold = nil
+		} else if e.Kind == EventFinish {
+			k.a.keep(k.fold)
+		}
+	}
+	if k.next != nil {
+		k.next.Event(e)
+	}
+}
+
+// keep has an answer kept; what its form loses the client has got.
+func (a *Answer) keep(f *Fold) {
+	s, ledger := *a.setup, Ledger{}
+	s.Ledger = &ledger
+	a.setup.Keep.Save(&Kept{Status: "completed", Output: a.protocol.AppendAnswer(nil, &s, f)})
+}
+
 func (a *Answer) sink() Sink {
 	if a.setup.Decoded != nil {
 		a.setup.Decoded.Next = (*recorder)(a)
@@ -281,7 +317,7 @@ func (a *Answer) begin(p []byte, end bool) {
 // leave ends the passing through of an answer that turns out to need
 // translation. Nothing of it has been sent but comments.
 func (a *Answer) leave() {
-	a.through, a.filter = false, nil
+	a.through, a.filter, a.editor = false, nil, nil
 	a.tapped.Ledger = a.setup.Ledger
 	a.translate()
 }
@@ -433,6 +469,9 @@ func (a *Answer) finishJSON() {
 		a.err = a.fold.Err
 	}
 	if a.err == nil {
+		if a.setup.Keep != nil && a.protocol.KeepsAnswers {
+			a.keep(a.fold)
+		}
 		a.out = a.protocol.AppendAnswer(a.out, a.setup, a.fold)
 	}
 }

@@ -31,6 +31,7 @@ var cognipeerProtocol = Protocol{
 	Speaks:      respSpeech,
 	AsksStream:  StreamNever,
 	TakesItems:  true,
+	Threads:     ThreadsByAnswer,
 	Options: []Option{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "what becomes of history and system prompts, for which the backend has no place: folded into the text, or refused"},
@@ -70,7 +71,20 @@ func (cognipeerFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 		r.Set(ParamVersion, v.Raw, At("version"))
 	}
 	r.Stream = doc.Get("stream").Type == gjson.True
-	rest := func() *Error { return cognipeerRest(r, doc.Get("input")) }
+	rest := func() *Error { return cognipeerRest(r, doc.Get("input"), in.State) }
+	if in.State {
+		// A value that names no conversation there begins a new one.
+		if id := doc.Get("previous_response_id"); id.Type == gjson.String && strings.HasPrefix(id.String(), "resp_") {
+			r.Previous = id.String()
+			r.check = func() *Error { // the input comes first
+				alone := &Request{Face: r.Face, Body: r.Body, Previous: r.Previous}
+				return cognipeerRest(alone, doc.Get("input"), true)
+			}
+		}
+		if store := doc.Get("store"); store.IsBool() {
+			r.Store = TriOf(store.Bool())
+		}
+	}
 	if in.Lazy {
 		r.later = rest
 		return r, nil
@@ -84,7 +98,7 @@ func (cognipeerFace) DecodeRequest(in *Inbound) (*Request, *Error) {
 // cognipeerRest reads what the vendor's server looks at when it has found the
 // agent, the input before the conversation that it continues, and what the
 // Responses API has beyond that.
-func cognipeerRest(r *Request, input gjson.Result) *Error {
+func cognipeerRest(r *Request, input gjson.Result, state bool) *Error {
 	noInput := func() *Error { return Invalid(At("input"), cognipeerNoInput) }
 	if isArray := input.IsArray(); !isArray && input.Type != gjson.String || !isArray && input.Str == "" || isArray && input.Get("#").Int() == 0 {
 		return noInput()
@@ -120,6 +134,7 @@ func cognipeerRest(r *Request, input gjson.Result) *Error {
 		return noInput()
 	}
 	switch {
+	case strings.HasPrefix(previous, "resp_") && state: // found by now
 	case strings.HasPrefix(previous, "resp_"):
 		return respNeedsState(At("previous_response_id"))
 	case previous != "":
@@ -128,6 +143,11 @@ func cognipeerRest(r *Request, input gjson.Result) *Error {
 		r.Ledger.Drop(At("previous_response_id"))
 	}
 	return d.refer(false)
+}
+
+// AppendTurn implements StateFace.
+func (cognipeerFace) AppendTurn(dst []byte, r *Request, id func(prefix string, n int) string) []byte {
+	return appendRespTurn(dst, r, id)
 }
 
 // jsNumber is Number(v) of JavaScript, with which the vendor's server reads a
@@ -385,6 +405,22 @@ func (cognipeerBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	}
 	if v := cognipeerVersion(a); v != "" && s.get("version").Type == gjson.Null {
 		s.set("version", v)
+	}
+	if len(r.History) > 0 {
+		r.ApplyDefaults(a)
+		text := foldHistory(r)
+		switch history := clientHistory(r); {
+		case text.Refused != nil:
+			return dst, Unsupported(text.Refused.Path, a, cognipeerProtocol.Title)
+		case len(text.Images) > 0:
+			return dst, Unsupported(text.Images[0].Path, a, cognipeerProtocol.Title)
+		case history != nil && a.Option("history", "fold") == "refuse":
+			return dst, Unsupported(history.Path, a, cognipeerProtocol.Title)
+		}
+		s.set("input", quote(text.Text))
+	}
+	if r.Previous != "" {
+		s.set("previous_response_id", "null")
 	}
 	if a.SystemPrompt != "" && !r.hasSystem() {
 		if text := cognipeerReads(s.get("input")); text.Index > 0 {

@@ -4,7 +4,10 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/dragoman-proxy/dragoman/internal/jsonx"
+	"github.com/dragoman-proxy/dragoman/internal/sse"
 )
 
 // Cycls streams typed components: one JSON object an event, {"type": T, …},
@@ -15,9 +18,9 @@ import (
 // field; what the older ones stream instead of typed components is in
 // cycls_era.go.
 //
-// As a face we send no chat_id, although the server sends one from .127 on: its
-// web client keeps the id, sends ?id= with only the newest message the next
-// time, and without stored conversations the history would be lost in silence.
+// As a face we send a chat_id only where conversations are kept, although the server
+// always sends one from .127 on: its web client keeps the id, sends ?id= with only the
+// newest message the next time, and otherwise the history would be lost in silence.
 var cyclsProtocol = Protocol{
 	Name:  "cycls",
 	Title: "Cycls",
@@ -44,7 +47,10 @@ var cyclsProtocol = Protocol{
 	},
 	AsksStream: StreamAlways,
 	Spells:     true,
+	Threads:    ThreadsByClient,
 	Query:      cyclsQuery,
+
+	KeepsAnswers: true,
 	Options: []Option{
 		{Name: "era", Values: []string{"auto", "typed", "array", "text", "chat"}, Default: "auto",
 			Doc: "What the agent's version of cycls streams. typed: components, {\"type\": …} (0.0.2.65 and newer). array: [\"+\", name, …] (.64). " +
@@ -71,7 +77,7 @@ const cyclsDone = "data: [DONE]\n\n"
 // .141 on the server runs one request an id at a time and answers 409 to the
 // next.
 func cyclsQuery(r *Request, _ *Agent) string {
-	if r.Face == nil || r.Face.Name != "cycls" || r.ConversationID == "" {
+	if r.Face == nil || r.Face.Name != "cycls" || r.ConversationID == "" || r.Kept { // what we keep goes along with every request
 		return ""
 	}
 	return "id=" + url.QueryEscape(r.ConversationID)
@@ -83,10 +89,61 @@ func (cyclsCodec) AppendError(dst []byte, e *Error) []byte {
 	if e.Kind == KindUnauthenticated && !e.NoRetry { // an agent's own words stay
 		return append(dst, `{"detail":"Not authenticated"}`...)
 	}
+	if e.Code == "run_in_progress" && !e.NoRetry { // from .141 on
+		dst = append(dst, `{"error":"run_in_progress","chat_id":`...)
+		dst = jsonx.AppendStringS(dst, e.Param)
+		return append(dst, `,"detail":"This chat is still working on your last message."}`...)
+	}
 	dst = append(dst, `{"detail":`...)
 	dst = jsonx.AppendStringS(dst, e.ClientMessage())
 	return append(dst, '}')
 }
+
+// AppendTurn implements StateFace: the messages as the client sent them.
+func (cyclsCodec) AppendTurn(dst []byte, r *Request, _ func(prefix string, n int) string) []byte {
+	messages := gjson.Get(viewString(r.Body), "messages")
+	n := len(dst)
+	messages.ForEach(func(_, m gjson.Result) bool {
+		if len(dst) > n {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, m.Raw...)
+		return true
+	})
+	return dst
+}
+
+// appendCyclsID writes the event that tells the conversation's id.
+func appendCyclsID(dst []byte, k *Keep) []byte {
+	dst = append(append(append(dst, `data: {"type": "`...), k.Announce...), `", "`...)
+	dst = append(append(dst, k.Announce...), `": `...)
+	dst = jsonx.AppendStringS(dst, k.ID)
+	return append(dst, "}\n\n"...)
+}
+
+// AppendEdited implements Editor: the backend's name for the conversation is not the client's.
+func (d *cyclsDecoder) AppendEdited(dst []byte, f *sse.Frame, _ bool) []byte {
+	k := d.s.Keep
+	if k == nil || len(f.Data) == 0 {
+		return append(dst, f.Raw...)
+	}
+	if !d.announced {
+		d.announced = true
+		if k.Announce != "" {
+			dst = appendCyclsID(dst, k)
+		}
+	}
+	if f.Data[0] == '{' {
+		switch respText(gjson.GetBytes(f.Data, "type")) {
+		case "chat_id", "session_id":
+			return dst
+		}
+	}
+	return append(dst, f.Raw...)
+}
+
+// AppendEditedBody implements Editor.
+func (d *cyclsDecoder) AppendEditedBody(dst, body []byte) []byte { return append(dst, body...) }
 
 // AppendFailure implements Face. What the client got last is not known here:
 // the separator keeps the callout from being merged into one before it. A callout

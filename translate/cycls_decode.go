@@ -29,6 +29,7 @@ type cyclsDecoder struct {
 	tail  []byte // the text era's code point of which a part has come
 
 	started, ended bool
+	announced      bool // the conversation's id was told
 	told           bool // the failure was held back until the end
 	clientCalls    bool // a call went out that is the client's to run
 

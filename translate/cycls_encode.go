@@ -64,6 +64,10 @@ func (c *cyclsEncoder) Encode(dst []byte, e *Event) []byte {
 		return c.start(dst, e)
 	case EventBlockEnd:
 		return c.end(dst, e.Status)
+	case EventStart:
+		if k := c.s.Keep; k != nil && k.Announce != "" {
+			return appendCyclsID(dst, k)
+		}
 	case EventAnnotation:
 		c.s.Ledger.Note("annotations")
 	case EventPing:
@@ -75,7 +79,7 @@ func (c *cyclsEncoder) Encode(dst []byte, e *Event) []byte {
 	case EventFail:
 		return c.fail(dst, e.Err)
 	}
-	// A start would be a chat_id, see cyclsProtocol. Usage has no place, and no
+	// Usage has no place, and no
 	// client of this protocol ever got one, so that it is not a loss to name. A
 	// native frame has been read into blocks by our own decoder.
 	return dst

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -19,6 +20,7 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 		return nil, Invalid(At("messages"), "The request body must be a JSON object with 'messages'.")
 	}
 	d := cyclsRequest{r: r}
+	session := false // it names the conversation as the clients of .116 to .126 do
 	var messages gjson.Result
 	doc.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
@@ -27,7 +29,7 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 		case "session_id": // .119 to .126
 			switch v.Type {
 			case gjson.String:
-				r.ConversationID = v.Str
+				r.ConversationID, session = v.Str, true
 			case gjson.Null:
 			default:
 				d.err = Invalid(At("session_id"), "'session_id' must be a string.")
@@ -67,14 +69,42 @@ func (cyclsCodec) DecodeRequest(in *Inbound) (*Request, *Error) {
 	}
 	if query, err := url.ParseQuery(in.Query); err == nil || query != nil {
 		if id := query.Get("id"); id != "" { // .127 and newer
-			r.ConversationID = id
+			r.ConversationID, session = id, false
 			// The newer web clients leave the history to the server that knows
 			// the id; those that name a session in the body send all of it.
-			r.Ledger.Drop(At("id"))
+			if !in.State {
+				r.Ledger.Drop(At("id"))
+			}
 		}
+	}
+	if in.State {
+		r.Lone = d.err == nil && len(r.Turns) == 1 && r.Turns[0].Role == RoleUser
+		if in.Route != nil && (in.Route.Path == "/" || in.Route.Path == "/chat") && r.Stream {
+			r.Announce = "chat_id"
+			if session {
+				r.Announce = "session_id"
+			}
+		}
+		r.later = d.history
 	}
 	d.settleCalls()
 	return r, nil
+}
+
+// history puts what was said before in front of what the client says.
+func (d *cyclsRequest) history() *Error {
+	r := d.r
+	now := r.Turns
+	r.Turns = nil
+	r.eachOfHistory(func(m gjson.Result) bool {
+		if d.err = r.room(At("id")); d.err == nil && m.IsObject() {
+			d.message(m, At("id"))
+		}
+		return d.err == nil
+	})
+	r.Turns = append(r.Turns, now...)
+	d.settleCalls()
+	return d.err
 }
 
 // cyclsStream: every answer of the server is a stream. A client that accepts
@@ -726,8 +756,16 @@ func (w *cyclsMessages) address(b *Block, typ string) *Error {
 // and its own later versions store both.
 func (cyclsCodec) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
-	if a.SystemPrompt != "" && !hasSystemMessage(s.get("messages")) {
-		s.prepend("messages", `{"role":"system","content":`+quote(a.SystemPrompt)+`}`)
+	history := strings.Join(slices.DeleteFunc(slices.Clone(r.History), func(turn string) bool { return turn == "" }), ",")
+	if a.SystemPrompt != "" && !hasSystemMessage(s.get("messages")) && !hasSystemMessage(gjson.Parse("["+history+"]")) {
+		system := `{"role":"system","content":` + quote(a.SystemPrompt) + `}`
+		if history != "" {
+			system += ","
+		}
+		history = system + history
+	}
+	if history != "" {
+		s.prepend("messages", history)
 	}
 	if cyclsEraOf(a) != eraTyped {
 		s.get("messages").ForEach(func(_, m gjson.Result) bool {

@@ -29,6 +29,9 @@ type Keep struct {
 	// Save is given the answer when it is whole, before its last event or its JSON goes out,
 	// and reports whether it was kept.
 	Save func(k *Kept) bool
+	// Announce is the type of the event that tells a Cycls client the conversation's id, which is
+	// ID; "" for none.
+	Announce string
 	// Handle is the backend's own name for the conversation, as soon as it was told.
 	Handle string
 }

@@ -90,6 +90,8 @@ type Protocol struct {
 	// CitesBeside says that its messages have their citations beside the content,
 	// as a Chat message does, and not in the part that they belong to.
 	CitesBeside bool
+	// Threads says how its clients name what was said before, where the proxy keeps it.
+	Threads Threads
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
@@ -99,6 +101,9 @@ type Protocol struct {
 	// NoDefaults are the members of agents[].defaults that a backend of this
 	// protocol has no word for.
 	NoDefaults []string
+	// KeepsAnswers says that answers are kept as AppendAnswer writes them, whatever the client
+	// gets; else the encoder sees to it.
+	KeepsAnswers bool
 
 	Face
 	Backend
@@ -192,6 +197,17 @@ func (p *Protocol) refuseBlock(b *Block, a *Agent) *Error {
 	}
 	return nil
 }
+
+// Threads is how clients of a protocol name what was said before.
+type Threads uint8
+
+// The ways.
+const (
+	ThreadsNone     Threads = iota // not at all: they send all of it
+	ThreadsByTurn                  // each answer has an id, and any of them can be gone on from
+	ThreadsByAnswer                // the id of every answer is that of its conversation, which goes on at its end
+	ThreadsByClient                // the client names the conversation (Cycls ?id=)
+)
 
 // StreamMode says whether a backend can be asked for a stream.
 type StreamMode uint8

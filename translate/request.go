@@ -44,6 +44,12 @@ type Request struct {
 	// items of the face's own history, those of a turn with commas between them.
 	History []string
 	Items   map[string]string
+	// Lone says that the client has sent a single message of the user's and leaves the rest to the
+	// server; Announce is the type of the event that tells it the conversation's id, "" for none.
+	Lone     bool
+	Announce string
+	// check looks at what the client says now, where that must be right before what it refers to is looked for.
+	check func() *Error
 	// Truncated says that truncation was seen to.
 	Truncated bool
 	// Kept says that the proxy keeps the answer: the backend is not asked to.
@@ -81,6 +87,16 @@ func (r *Request) Complete() *Error {
 		r.blame(later())
 	}
 	return r.fault
+}
+
+// Check is what is wrong with what the client says now, in a protocol that looks at that before it looks for what was
+// said before.
+func (r *Request) Check() *Error {
+	if check := r.check; check != nil {
+		r.check = nil
+		return check()
+	}
+	return nil
 }
 
 // blame keeps the first fault of a request for Complete.

@@ -12,8 +12,8 @@ import (
 
 // responsesProtocol is the OpenAI Responses API.
 var responsesProtocol = Protocol{
-	Name:  "responses",
-	Title: "OpenAI Responses",
+	Name:        "responses",
+	Title:       "OpenAI Responses",
 	Routes:      append(respRoutes("/v1"), respRoutes("")...),
 	BackendPath: "/v1/responses",
 	Probe:       modelsBeside,
@@ -21,6 +21,7 @@ var responsesProtocol = Protocol{
 	AsksStream:  StreamAsAsked,
 	TakesItems:  true,
 	TakesMarks:  true,
+	Threads:     ThreadsByTurn,
 	Options: []Option{
 		{Name: "state", Values: []string{"proxy", "backend"}, Default: "proxy",
 			Doc: "who keeps what was said for previous_response_id: the proxy, which sends the backend all of it, or the backend, which then keeps whatever clients do not forbid"},
