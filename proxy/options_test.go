@@ -60,6 +60,7 @@ func TestOptionsWork(t *testing.T) {
 			{option: "history", path: chat, body: told, asked: "input", want: "User: a\n\nAssistant: b\n\nUser: c"},
 			{option: "history", value: "refuse", path: chat, body: told, status: 400, says: "messages[0]"},
 			{option: "history", value: "refuse", path: chat, body: hello, asked: "input", want: "hello"},
+			{option: "branch", value: "refuse", path: chat, body: told, asked: "previous_response_id"},
 			{option: "version", path: chat, body: hello, asked: "version"},
 			{option: "version", value: "3", path: chat, body: hello, asked: "version", want: "3"},
 		},
@@ -74,6 +75,8 @@ func TestOptionsWork(t *testing.T) {
 			{option: "max_loops", value: "3", path: chat, body: hello, asked: "agent_config.max_loops", want: "3"},
 		},
 		"cycls": {
+			{option: "history", path: chat, body: hello, asked: "messages.0.content", want: "hello"},
+			{option: "history", value: "id", path: chat, body: hello, asked: "messages.0.content", want: "hello"},
 			{option: "era", value: "text", path: chat, body: hello, stream: "data: 1\n\nis what I say", says: `"data: 1\n\nis what I say"`},
 			{option: "era", value: "typed", path: chat, body: hello, stream: "I say", status: 502},
 			{option: "public_url", path: chat, body: hello, stream: picture, says: `![A](/public/a.png)`, dropped: "image.src"},

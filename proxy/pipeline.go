@@ -251,7 +251,22 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 
 	// Call and answer.
-	return c.attempts(&ctx.Request.Header, in, out, asksStrict(ctx), func() *translate.Error { return c.answer(ctx) })
+	ask := func() *translate.Error {
+		if e := c.mark(); e != nil {
+			return e
+		}
+		return c.attempts(&ctx.Request.Header, in, out, asksStrict(ctx), func() *translate.Error { return c.answer(ctx) })
+	}
+	e = ask()
+	if e != nil && c.forgotten(e) {
+		if e = c.retell(in, out); e == nil {
+			e = ask()
+		}
+	}
+	if e != nil {
+		c.unmark(e)
+	}
+	return e
 }
 
 // decode reads the request.

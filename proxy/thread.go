@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -33,7 +34,8 @@ type thread struct {
 	said       []byte // what the client says, as it is kept
 	native     bool   // the backend keeps what the request goes on from
 	recalled   bool
-	unlock     func() // gives the conversation to the next request; nil: it was not taken
+	handle     *handle // of the backend's own conversation; nil: it has none
+	unlock     func()  // gives the conversation to the next request; nil: it was not taken
 }
 
 // keptTurn is a kept turn: what a client said, and what an agent answered.
@@ -547,11 +549,17 @@ func (c *call) giveHistory(r *translate.Request) *translate.Error {
 			t.keep.ID = "resp_" + c.seed
 		}
 	}
-	kept, e := c.truncate(r)
+	r.History, r.Handle, r.Goes = r.History[:0], "", false
+	own, e := c.handled(r)
 	if e != nil {
 		return e
 	}
-	r.History = r.History[:0]
+	var kept []keptTurn
+	if r.Goes = own; !own {
+		if kept, e = c.truncate(r); e != nil {
+			return e
+		}
+	}
 	for i := range kept {
 		tu := &kept[i]
 		out := tu.out
@@ -671,6 +679,15 @@ func (c *call) save(k *translate.Kept) bool {
 		{Ref: turnRef(t.conv, t.name), Value: tu.append(nil)},
 		{Ref: objectRef(t.conv, t.name), Value: append([]byte(nil), k.Object...)},
 	}}
+	if h := t.handle; h != nil && c.agent != h.agent && !c.ran { // it has not heard of it
+		change.Put, change.Remove = c.unmarked(change.Put, change.Remove)
+	} else if h != nil && c.agent == h.agent {
+		if c.req.Handle != "" {
+			tu.handle = c.req.Handle
+		}
+		change.Put[0].Value = tu.append(nil)
+		change.Put = append(change.Put, c.markEntry(tu.handle))
+	}
 	if t.before != "" {
 		change.Need = append(change.Need, turnRef(t.conv, t.before))
 	}
@@ -681,7 +698,7 @@ func (c *call) save(k *translate.Kept) bool {
 		defer t.unlock() // the client may go on as soon as it has the answer
 	}
 	if c.face.Threads != translate.ThreadsByTurn {
-		change.Put = change.Put[:1] // nobody can fetch them
+		change.Put = slices.Delete(change.Put, 1, 2) // nobody can fetch them
 		return c.saveState(change)
 	}
 	gjson.Parse("[" + tu.out + "]").ForEach(func(_, v gjson.Result) bool {

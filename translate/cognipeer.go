@@ -32,9 +32,12 @@ var cognipeerProtocol = Protocol{
 	AsksStream:  StreamNever,
 	TakesItems:  true,
 	Threads:     ThreadsByAnswer,
+	Handles:     func(*Agent) (made, owned bool) { return false, true },
 	Options: []Option{
 		{Name: "history", Values: []string{"fold", "refuse"}, Default: "fold",
 			Doc: "what becomes of history and system prompts, for which the backend has no place: folded into the text, or refused"},
+		{Name: "branch", Values: []string{"replay", "refuse"}, Default: "replay",
+			Doc: "what becomes of a request that goes on from another answer than the latest of a conversation: all that was said up to there is folded into a new one, or it is refused"},
 		{Name: "version", Check: cognipeerVersionOption, Doc: "the version of the agent to run where the client names none"},
 	},
 	NoDefaults: []string{"max_tokens", "temperature"},
@@ -356,6 +359,10 @@ func (cognipeerBackend) EncodeRequest(dst []byte, r *Request, a *Agent, _ bool) 
 		dst = append(dst, `,"version":`...)
 		dst = respAppendJSON(dst, viewBytes(version))
 	}
+	if r.Handle != "" {
+		dst = append(dst, `,"previous_response_id":`...)
+		dst = jsonx.AppendStringS(dst, "resp_"+r.Handle)
+	}
 	if context != "" {
 		dst = append(dst, `,"runtime_context":`...)
 		dst = respAppendJSON(dst, viewBytes(context))
@@ -419,10 +426,13 @@ func (cognipeerBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 		}
 		s.set("input", quote(text.Text))
 	}
-	if r.Previous != "" {
+	switch {
+	case r.Handle != "":
+		s.set("previous_response_id", quote("resp_"+r.Handle))
+	case r.Previous != "":
 		s.set("previous_response_id", "null")
 	}
-	if a.SystemPrompt != "" && !r.hasSystem() {
+	if a.SystemPrompt != "" && !r.hasSystem() && !r.Continues() {
 		if text := cognipeerReads(s.get("input")); text.Index > 0 {
 			s.replace(text, quote(underSystem(a.SystemPrompt, text.String())))
 		}

@@ -48,6 +48,7 @@ var cyclsProtocol = Protocol{
 	AsksStream: StreamAlways,
 	Spells:     true,
 	Threads:    ThreadsByClient,
+	Handles:    func(a *Agent) (made, owned bool) { return true, a.Option("history", "messages") == "id" },
 	Query:      cyclsQuery,
 
 	KeepsAnswers: true,
@@ -58,6 +59,9 @@ var cyclsProtocol = Protocol{
 				"chat: the chunks of /chat/completions, for which path must be set. auto tells by the first line, and takes an answer of text that begins " +
 				"with an event (data: and JSON to the end of the line, or a comment) for an event stream; an empty answer says nothing of its era and counts " +
 				"as broken off, while with text it is an empty answer."},
+		{Name: "history", Values: []string{"messages", "id"}, Default: "messages",
+			Doc: "What an agent hears of a conversation that the proxy keeps: the whole history with every message, or the newest message alone with ?id=, for agents that keep " +
+				"their chats themselves; then only the latest answer can be gone on from."},
 		{Name: "public_url",
 			Doc: "The address at which clients reach the agent's files: relative image and file addresses are resolved against it."},
 	},
@@ -77,6 +81,9 @@ const cyclsDone = "data: [DONE]\n\n"
 // .141 on the server runs one request an id at a time and answers 409 to the
 // next.
 func cyclsQuery(r *Request, _ *Agent) string {
+	if r.Handle != "" {
+		return "id=" + url.QueryEscape(r.Handle)
+	}
 	if r.Face == nil || r.Face.Name != "cycls" || r.ConversationID == "" || r.Kept { // what we keep goes along with every request
 		return ""
 	}

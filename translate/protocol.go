@@ -92,6 +92,9 @@ type Protocol struct {
 	CitesBeside bool
 	// Threads says how its clients name what was said before, where the proxy keeps it.
 	Threads Threads
+	// Handles reports whether an agent of it keeps conversations of its own, which can go on in place of their history, and
+	// whether it is told their names instead of giving them; nil: none does.
+	Handles func(a *Agent) (made, owned bool)
 	// Options documents the switches of agents[].options for a backend of this
 	// protocol.
 	Options []Option
@@ -119,12 +122,20 @@ func (p *Protocol) Encode(dst []byte, r *Request, a *Agent, stream bool) ([]byte
 	if e := r.Complete(); e != nil {
 		return dst, e
 	}
-	r.ApplyDefaults(a)
+	if r.Continues() { // the backend has heard its system prompt, and knows the calls
+		silent := *a
+		silent.SystemPrompt = ""
+		r.ApplyDefaults(&silent)
+	} else {
+		r.ApplyDefaults(a)
+	}
 	if e := p.refuse(r, a); e != nil {
 		return dst, e
 	}
-	if e := r.orphan(); e != nil {
-		return dst, e
+	if !r.Continues() {
+		if e := r.orphan(); e != nil {
+			return dst, e
+		}
 	}
 	r.settle()
 	if !p.TakesMarks {

@@ -50,6 +50,10 @@ type Request struct {
 	Announce string
 	// check looks at what the client says now, where that must be right before what it refers to is looked for.
 	check func() *Error
+	// Handle is the backend's own name of the conversation, "" where it keeps none; Goes says that
+	// the backend has heard what was said before, so that History is empty.
+	Handle string
+	Goes   bool
 	// Truncated says that truncation was seen to.
 	Truncated bool
 	// Kept says that the proxy keeps the answer: the backend is not asked to.
@@ -88,6 +92,9 @@ func (r *Request) Complete() *Error {
 	}
 	return r.fault
 }
+
+// Continues reports whether the backend goes on in a conversation of its own.
+func (r *Request) Continues() bool { return r.Handle != "" && r.Goes }
 
 // Check is what is wrong with what the client says now, in a protocol that looks at that before it looks for what was
 // said before.
