@@ -44,7 +44,7 @@ func TestTheWebClientOfCyclsGoesOn(t *testing.T) {
 					asked = z + a
 				}
 				var want []string
-				for i := 1; i < turn; i++ {
+				for i := 1; i < turn && p.Name != "cognipeer"; i++ { // which goes on in a conversation of its own
 					want = append(want, fmt.Sprintf("question %d", i), fmt.Sprintf("answer %d", i))
 				}
 				if !order(asked, append(want, fmt.Sprintf("question %d", turn))...) || strings.Contains(visit.req.URL.RawQuery, "id=") {
