@@ -86,6 +86,9 @@ func (c *call) attempts(client *fasthttp.RequestHeader, in *translate.Inbound, o
 	if t := c.agent.conf.Timeouts.Total; t > 0 {
 		c.total = c.start.Add(t)
 	}
+	if t := c.most; t > 0 && (c.total.IsZero() || c.start.Add(t).Before(c.total)) {
+		c.total = c.start.Add(t)
+	}
 	e, f := c.attempt(client, out.b, nil, 0, finish)
 	if e == nil || f == final {
 		return e

@@ -37,7 +37,14 @@ func (c *call) kept(ctx *fasthttp.RequestCtx, query string) *translate.Error {
 	var e *translate.Error
 	switch c.match.route.Op {
 	case translate.OpResponse:
-		out, e = c.fetchResponse(face, query)
+		values, err := url.ParseQuery(query)
+		switch {
+		case err != nil:
+			return translate.Invalid(translate.At("include"), "The query cannot be read.")
+		case values.Get("stream") == "true":
+			return c.streamResponse(ctx, values.Get("starting_after"))
+		}
+		out, e = c.fetchResponse(face, translate.Includes(values))
 	case translate.OpDeleteResponse:
 		out, e = c.deleteResponse(face)
 	case translate.OpCancelResponse:
@@ -50,12 +57,7 @@ func (c *call) kept(ctx *fasthttp.RequestCtx, query string) *translate.Error {
 	if e != nil {
 		return e
 	}
-	c.headers(&ctx.Response.Header)
-	ctx.Response.SetStatusCode(200)
-	ctx.Response.Header.SetContentType("application/json")
-	ctx.Response.SetBodyRaw(out)
-	c.log.status, c.log.bytesOut = 200, int64(len(out))
-	return nil
+	return c.reply(ctx, out)
 }
 
 // notThere is what an id gets that means nothing to its caller, whatever the reason.
@@ -79,24 +81,17 @@ func (c *call) stored(id string) (tu keptTurn, object []byte, e *translate.Error
 	}
 	object = found.Values[1]
 	if tu, good := parseTurn(name, found.Values[0]); ok && good && object != nil && jsonx.Valid(object) {
-		return tu, object, nil
+		return c.outcomeOf(conv, name, tu, object)
 	}
 	return tu, nil, notThere("Response", id)
 }
 
-func (c *call) fetchResponse(face translate.KeptFace, query string) ([]byte, *translate.Error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, translate.Invalid(translate.At("include"), "The query cannot be read.")
-	}
+func (c *call) fetchResponse(face translate.KeptFace, include []string) ([]byte, *translate.Error) {
 	tu, object, e := c.stored(c.match.id)
 	if e != nil {
 		return nil, e
 	}
-	if values.Get("stream") == "true" {
-		return nil, translate.Invalid(translate.At("stream"), "This response cannot be streamed: it was not made in the background with a stream.")
-	}
-	return face.AppendResponse(nil, object, tu.out, translate.Includes(values)), nil
+	return face.AppendResponse(nil, object, tu.out, include), nil
 }
 
 func (c *call) deleteResponse(face translate.KeptFace) ([]byte, *translate.Error) {
@@ -105,17 +100,14 @@ func (c *call) deleteResponse(face translate.KeptFace) ([]byte, *translate.Error
 		return nil, notThere("Response", c.match.id)
 	}
 	refs := []state.Ref{turnRef(conv, name), objectRef(conv, name)}
-	if e := c.changeState(state.Change{Need: refs, Remove: refs}, notThere("Response", c.match.id)); e != nil {
+	remove := append([]state.Ref{eventsRef(conv, name), cancelRef(conv, name)}, refs...)
+	if x := c.s.runs.get(c.owner(), c.match.id); x != nil {
+		defer x.call.cancel.Cancel(errCancelled)
+	}
+	if e := c.changeState(state.Change{Need: refs, Remove: remove}, notThere("Response", c.match.id)); e != nil {
 		return nil, e
 	}
 	return face.AppendDeleted(nil, c.match.id, "response"), nil
-}
-
-func (c *call) cancelResponse() ([]byte, *translate.Error) {
-	if _, _, e := c.stored(c.match.id); e != nil {
-		return nil, e
-	}
-	return nil, translate.Invalid(translate.At("id"), "Only a response that runs in the background can be cancelled.")
 }
 
 func (c *call) inputItems(face translate.KeptFace, query string) ([]byte, *translate.Error) {

@@ -69,7 +69,10 @@ type call struct {
 	passed    []byte // what goes on of the agent's headers
 	mask      mask   // of the agent's credential
 	log       record
-	thread    *thread // the conversation that it is part of; nil: nothing is kept of it, and nothing was
+	run       *run          // that the call is, in the background; nil: it is a client's
+	streams   bool          // of a run: its client asked for a stream
+	most      time.Duration // that a run may take, 0 for no bound of its own
+	thread    *thread       // the conversation that it is part of; nil: nothing is kept of it, and nothing was
 }
 
 var errClientGone = errors.New("the client closed its connection")
@@ -233,7 +236,9 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 
-	// Encode.
+	// Encode. What runs in the background is told as a stream, whatever its client reads.
+	streams := c.req.Stream
+	c.req.Stream = streams || c.req.Background
 	out := takeBuffer()
 	defer out.drop()
 	if e := c.encode(out); e != nil {
@@ -241,6 +246,10 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 	if e := c.strict(ctx); e != nil {
 		return e
+	}
+
+	if c.req.Background {
+		return c.background(ctx, in, out, streams)
 	}
 
 	// The place in line, behind all that is refused without an agent: a client that

@@ -28,6 +28,7 @@ type Server struct {
 	watcher *watcher
 	certs   *certificates // nil: clients speak without TLS
 	state   state.Store   // conversations; nil: none are kept
+	runs    runs          // answers that run in the background
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
 	hold    time.Duration // how long an answer that was only opened is held back; tests change it

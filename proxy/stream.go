@@ -190,6 +190,7 @@ type pump struct {
 	atEnd   bool // the backend's body was read to its end
 	gone    bool // the client left
 	slow    bool // the client fell too far behind
+	unseen  bool // no client waits for it
 	served  bool // the client has all that matters: a whole answer but for its terminator
 	failing *translate.Error
 
@@ -241,7 +242,7 @@ func (p *pump) deadline() time.Time {
 	if !p.complete.IsZero() {
 		sooner(p.complete.Add(settleTime))
 	}
-	if !p.opened.IsZero() && p.conn == nil && p.c.req.Stream {
+	if !p.opened.IsZero() && p.conn == nil && p.c.req.Stream && !p.unseen {
 		sooner(p.opened.Add(p.c.s.hold))
 	}
 	if p.c.ans.Held() {

@@ -45,6 +45,7 @@ type keptTurn struct {
 	by         string // that answered: another where that one fell back
 	handle     string // the backend's own conversation
 	at         int64
+	status     string // "" of a whole one; queued, failed or cancelled in the background
 	in, out    string // items with commas between them
 }
 
@@ -344,7 +345,7 @@ func chain(all []state.Entry, head string) ([]keptTurn, bool) {
 			return nil, false
 		}
 		t, ok := parseTurn(name, all[i].Value)
-		if !ok {
+		if !ok || t.status != "" { // nobody goes on from what failed, or is not whole yet
 			return nil, false
 		}
 		back = append(back, t)
@@ -364,7 +365,9 @@ func whole(all []state.Entry) ([]keptTurn, bool) {
 		if !ok {
 			return nil, false
 		}
-		turns = append(turns, t)
+		if t.status == "" {
+			turns = append(turns, t)
+		}
 	}
 	return turns, true
 }
@@ -393,6 +396,8 @@ func parseTurn(name string, value []byte) (keptTurn, bool) {
 			t.handle = v.String()
 		case "at":
 			t.at = v.Int()
+		case "status":
+			t.status = v.String()
 		case "in":
 			t.in = inside(v)
 		case "out":
@@ -415,6 +420,7 @@ func (t *keptTurn) append(b []byte) []byte {
 		}
 	}
 	b = fmt.Appendf(b, `{"at":%d`, t.at)
+	member("status", t.status)
 	member("prev", t.prev)
 	member("agent", t.agent)
 	if t.by != t.agent {
@@ -476,6 +482,9 @@ func (c *call) converse() *translate.Error {
 	if t.native && !nativeState(c.agent, c.face) {
 		// Only the backend that keeps it could go on.
 		return previousNotFound(firstWord(c.req.Previous, firstOf(c.req.References)))
+	}
+	if c.req.Background && nativeState(c.agent, c.face) {
+		return translate.Unsupported(translate.At("background"), &c.agent.tr, c.agent.protocol.Title)
 	}
 	if t.keeps = keeps; keeps {
 		c.place()
@@ -693,6 +702,9 @@ func (c *call) save(k *translate.Kept) bool {
 	}
 	if c.req.Conversation != "" {
 		change.Need = append(change.Need, objectRef(t.conv, conversationObject))
+	}
+	if c.run != nil {
+		change.Need = append(change.Need, turnRef(t.conv, t.name)) // it may have been deleted meanwhile
 	}
 	if t.unlock != nil {
 		defer t.unlock() // the client may go on as soon as it has the answer

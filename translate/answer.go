@@ -66,7 +66,7 @@ func NewAnswer(s *Setup, b *Protocol, wantStream, gotStream bool) *Answer {
 	face := s.Request.Face
 	a := &Answer{
 		setup: s, protocol: face, usage: NoUsage(),
-		through: b == face && wantStream == gotStream,
+		through: b == face && wantStream == gotStream && (s.Keep == nil || !s.Keep.Background),
 		tap:     Tap{Seq: -1, Request: s.Request}, spells: b.Spells,
 	}
 	a.reader.Max = MaxFrame

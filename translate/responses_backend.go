@@ -449,6 +449,9 @@ func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte,
 	if len(r.History) > 0 || len(r.References) > 0 {
 		s.set("input", respReplayInput(r, s.get("input")))
 	}
+	if r.Background { // what runs in the background is told as a stream
+		s.set("stream", "true")
+	}
 	// What the proxy itself has seen to.
 	for _, f := range [...]struct {
 		key  string

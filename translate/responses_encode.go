@@ -172,7 +172,11 @@ func (e *respEncoder) start() {
 	if e.quiet {
 		return
 	}
-	for _, typ := range [...]string{"response.created", "response.in_progress"} {
+	first := 0
+	if k := e.s.Keep; k != nil && k.Background { // AppendQueued has told the rest
+		e.seq, first = queuedEvents, 1
+	}
+	for _, typ := range []string{"response.created", "response.in_progress"}[first:] {
 		e.event(typ)
 		e.b = append(e.b, `,"response":`...)
 		e.b = e.object.append(e.b, "in_progress", 0, nil, "", nil, NoUsage())
@@ -728,7 +732,7 @@ func (e *respEncoder) fail(err *Error) {
 	if e.quiet {
 		return
 	}
-	e.object.store = false
+	e.object.store = e.s != nil && e.s.Keep != nil && e.s.Keep.Background
 	e.event("error")
 	e.b = append(e.b, `,"error":`...)
 	e.b = appendErrorObject(e.b, err)
