@@ -115,6 +115,9 @@ func (j *journey) goOn(e *translate.Error, f fate, finish func() *translate.Erro
 		if !again {
 			break
 		}
+		if c.agent == asking && c.mayHaveHeard() && c.retell(j.in, j.out, j.strict) != nil {
+			break
+		}
 		asked := c.tries
 		tried := j.tried
 		e, f = c.attempt(j.client, j.out.b, j.first.budget, tried, finish)
@@ -267,8 +270,7 @@ func (j *journey) give(a *agent) (ok bool, cause error) {
 	c.grant.Leave(ratelimit.Agent, c.before) // the first agent works no more on it
 	c.front = j.first
 	usage := c.req.NeedsUsage
-	in := *j.in
-	req, e := c.face.DecodeRequest(&in)
+	req, e := c.reread(j.in)
 	if e != nil {
 		return false, nil
 	}

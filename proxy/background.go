@@ -209,20 +209,12 @@ func (c *call) work(x *run, client *fasthttp.RequestHeader, in *translate.Inboun
 	}()
 	e := c.queue()
 	if e == nil {
-		if e = c.mark(); e == nil {
-			ask := func() *translate.Error {
-				return c.attempts(client, in, out, strict, func() *translate.Error { return c.overhear(x) })
-			}
-			if e = ask(); e != nil && c.forgotten(e) {
-				if e = c.retell(in, out); e == nil {
-					e = ask()
-				}
-			}
-		}
+		e = c.converseWith(in, out, strict, func() *translate.Error {
+			return c.attempts(client, in, out, strict, func() *translate.Error { return c.overhear(x) })
+		})
 	}
 	c.log.status = 200
 	if e != nil {
-		c.unmark(e)
 		c.log.err = e
 		x.fail(e)
 	} else if c.ans != nil {

@@ -115,7 +115,9 @@ func (c *call) conversation(face translate.KeptFace, query string) ([]byte, *tra
 		if !ok {
 			return nil, notThere("Item", c.match.item)
 		}
-		if e := c.changeState(state.Change{Need: append(here, put.Ref), Put: []state.Entry{put}}, gone); e != nil {
+		// What a backend keeps itself has not lost the item, and is not gone on with.
+		latest := markRef(conv, found.Turns[0][len(found.Turns[0])-1].Name)
+		if e := c.changeState(state.Change{Need: append(here, put.Ref), Remove: []state.Ref{latest}, Put: []state.Entry{put}}, gone); e != nil {
 			return nil, e
 		}
 	}

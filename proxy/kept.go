@@ -100,7 +100,7 @@ func (c *call) deleteResponse(face translate.KeptFace) ([]byte, *translate.Error
 		return nil, notThere("Response", c.match.id)
 	}
 	refs := []state.Ref{turnRef(conv, name), objectRef(conv, name)}
-	remove := append([]state.Ref{eventsRef(conv, name), cancelRef(conv, name)}, refs...)
+	remove := append([]state.Ref{eventsRef(conv, name), cancelRef(conv, name), markRef(conv, name)}, refs...)
 	if x := c.s.runs.get(c.owner(), c.match.id); x != nil {
 		defer x.call.cancel.Cancel(errCancelled)
 	}

@@ -244,7 +244,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	if e := c.encode(out); e != nil {
 		return e
 	}
-	if e := c.strict(ctx); e != nil {
+	if e := c.strictly(asksStrict(ctx)); e != nil {
 		return e
 	}
 
@@ -260,22 +260,10 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 	}
 
 	// Call and answer.
-	ask := func() *translate.Error {
-		if e := c.mark(); e != nil {
-			return e
-		}
-		return c.attempts(&ctx.Request.Header, in, out, asksStrict(ctx), func() *translate.Error { return c.answer(ctx) })
-	}
-	e = ask()
-	if e != nil && c.forgotten(e) {
-		if e = c.retell(in, out); e == nil {
-			e = ask()
-		}
-	}
-	if e != nil {
-		c.unmark(e)
-	}
-	return e
+	strict := asksStrict(ctx)
+	return c.converseWith(in, out, strict, func() *translate.Error {
+		return c.attempts(&ctx.Request.Header, in, out, strict, func() *translate.Error { return c.answer(ctx) })
+	})
 }
 
 // decode reads the request.
@@ -555,10 +543,10 @@ func (c *call) choose(host []byte) *translate.Error {
 	return nil
 }
 
-// strict refuses a request that would lose something, where the configuration
+// strictly refuses a request that would lose something, where the configuration
 // or the client wants that.
-func (c *call) strict(ctx *fasthttp.RequestCtx) *translate.Error {
-	if c.req.Ledger.Len() == 0 || !c.agent.strict && !asksStrict(ctx) {
+func (c *call) strictly(asked bool) *translate.Error {
+	if c.req.Ledger.Len() == 0 || !c.agent.strict && !asked {
 		return nil
 	}
 	names := c.req.Ledger.Names()

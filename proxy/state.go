@@ -23,7 +23,9 @@ func (s *Server) openState(c *config.Config) (err error) {
 			return fmt.Errorf("state.path: %w", err)
 		}
 	case "redis":
-		return fmt.Errorf("state.store: %s is not there yet", conf.Store)
+		if s.state, err = state.NewRedis(state.RedisConfig{URL: c.Redis.URL.Reveal(), Timeout: conf.Timeout}, limits); err != nil {
+			return fmt.Errorf("redis.url: %w", err)
+		}
 	default:
 		return nil
 	}

@@ -681,22 +681,13 @@ func (c *call) save(k *translate.Kept) bool {
 		return c.noteItems(k)
 	}
 	tu := keptTurn{
-		prev: t.before, agent: c.front0().conf.Name, by: c.agent.conf.Name, handle: t.keep.Handle, at: c.start.Unix(),
+		prev: t.before, agent: c.front0().conf.Name, by: c.agent.conf.Name, at: c.start.Unix(),
 		in: string(t.said), out: string(k.Output),
 	}
-	change := state.Change{Remove: t.replaces, Put: []state.Entry{
-		{Ref: turnRef(t.conv, t.name), Value: tu.append(nil)},
-		{Ref: objectRef(t.conv, t.name), Value: append([]byte(nil), k.Object...)},
-	}}
-	if h := t.handle; h != nil && c.agent != h.agent && !c.ran { // it has not heard of it
-		change.Put, change.Remove = c.unmarked(change.Put, change.Remove)
-	} else if h != nil && c.agent == h.agent {
-		if c.req.Handle != "" {
-			tu.handle = c.req.Handle
-		}
-		change.Put[0].Value = tu.append(nil)
-		change.Put = append(change.Put, c.markEntry(tu.handle))
-	}
+	change := state.Change{Remove: t.replaces, Put: make([]state.Entry, 2, 4)}
+	c.moveMark(&change, &tu)
+	change.Put[0] = state.Entry{Ref: turnRef(t.conv, t.name), Value: tu.append(nil)}
+	change.Put[1] = state.Entry{Ref: objectRef(t.conv, t.name), Value: append([]byte(nil), k.Object...)}
 	if t.before != "" {
 		change.Need = append(change.Need, turnRef(t.conv, t.before))
 	}

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/url"
 	"strconv"
@@ -145,7 +146,11 @@ func cognipeerRest(r *Request, input gjson.Result, state bool) *Error {
 		// and the client is told so.
 		r.Ledger.Drop(At("previous_response_id"))
 	}
-	return d.refer(false)
+	e := d.refer(false)
+	if e != nil && e.Code == "unsupported_parameter" && state {
+		e.Message = fmt.Sprintf("'%s' is not supported by this API: what was said before is named by previous_response_id.", e.Param)
+	}
+	return e
 }
 
 // AppendTurn implements StateFace.

@@ -343,7 +343,9 @@ func (d *respDecoder) edit(response gjson.Result, life string, ok bool) []byte {
 		if k.Background {
 			s.set("background", "true")
 		}
-		s.set("store", strconv.FormatBool(kept))
+		if !kept || !d.cognipeer { // whose server has no word for it
+			s.set("store", strconv.FormatBool(kept))
+		}
 		return s
 	}
 	kept := d.keeping.ok && (whole || life != "response.failed" && life != "response.cancelled" && life != "response.completed" && life != "response.incomplete")

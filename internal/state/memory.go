@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"container/list"
 	"context"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -86,7 +84,7 @@ func (m *Memory) Read(ctx context.Context, owner string, r Read) (Found, error) 
 				f.Turns[i] = append(f.Turns[i], Entry{Ref{name, Turn, k.name}, bytes.Clone(v)})
 			}
 		}
-		slices.SortFunc(f.Turns[i], func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+		sortEntries(f.Turns[i])
 	}
 	for i, ref := range r.Refs {
 		c := o.convs[ref.Conv]

@@ -8,6 +8,8 @@ package state
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -153,4 +155,9 @@ func validName(s string) bool {
 		}
 	}
 	return true
+}
+
+// sortEntries orders entries by their names.
+func sortEntries(all []Entry) {
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 }

@@ -1,7 +1,7 @@
-// Command redis runs the tests of limits that are shared in a real Redis server: those of the package ratelimit, which need one, with each
+// Command redis runs the tests of limits and conversations that are shared in a real Redis server: those of the packages ratelimit and state, which need one, with each
 // server that was found, and then two proxies that share one.
 //
-//	redis <test binary> <proxy binary> <file with paths of servers> <folder for logs>
+//	redis <test binaries, with commas between> <proxy binary> <file with paths of servers> <folder for logs>
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 
 func main() {
 	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "usage: redis <test binary> <proxy binary> <file with paths of servers> <folder for logs>")
+		fmt.Fprintln(os.Stderr, "usage: redis <test binary>,... <proxy binary> <file with paths of servers> <folder for logs>")
 		os.Exit(2)
 	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
@@ -26,7 +26,7 @@ func main() {
 }
 
 // run tells the plan, then each test.
-func run(tests, proxy, list, logs string) error {
+func run(binaries, proxy, list, logs string) error {
 	text, err := os.ReadFile(list) //nolint:gosec // the caller's own
 	if err != nil {
 		return err
@@ -35,44 +35,23 @@ func run(tests, proxy, list, logs string) error {
 	if len(servers) == 0 {
 		return fmt.Errorf("%s names no server", list)
 	}
-	names, err := testNames(tests, servers[0])
-	if err != nil {
-		return err
+	names, total := map[string][]string{}, 0
+	for _, tests := range strings.Split(binaries, ",") {
+		if names[tests], err = testNames(tests, servers[0]); err != nil {
+			return err
+		}
+		total += len(names[tests])
 	}
-	fmt.Printf("plan %d\n", len(servers)*len(names)+len(pairs))
+	fmt.Printf("plan %d\n", len(servers)*total+len(pairs))
 	failed := false
 	for i, server := range servers {
-		label, err := version(server)
-		if err != nil {
-			return err
-		}
-		log, err := os.Create(filepath.Join(logs, fmt.Sprintf("redis-tests-%d.log", i)))
-		if err != nil {
-			return err
-		}
-		cmd := exec.Command(tests, "-test.v", "-test.run", "^TestReal", "-test.timeout", "100s")
-		cmd.Env = append(os.Environ(), "REDIS_SERVER="+server)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		wrong := cmd.Run()
-		log.Write(out.Bytes())
-		log.Close()
-		verdict := map[string]string{}
-		for line := range strings.Lines(out.String()) {
-			if word := strings.Fields(line); len(word) > 2 && word[0] == "---" && !strings.HasPrefix(line, " ") {
-				verdict[word[2]] = word[1]
+		for _, tests := range strings.Split(binaries, ",") {
+			log := filepath.Join(logs, fmt.Sprintf("%s-%d.log", strings.TrimSuffix(filepath.Base(tests), ".test"), i))
+			good, err := runTests(tests, server, log, names[tests])
+			if err != nil {
+				return err
 			}
-		}
-		for _, name := range names {
-			if verdict[name] == "PASS:" {
-				fmt.Printf("ok   %s: %s\n", label, name)
-				continue
-			}
-			failed = true
-			fmt.Printf("FAIL %s: %s (see %s)\n", label, name, log.Name())
-		}
-		if wrong != nil && !failed {
-			return fmt.Errorf("%s: %w; see %s", label, wrong, log.Name())
+			failed = failed || !good
 		}
 	}
 	for _, p := range pairs {
@@ -87,6 +66,44 @@ func run(tests, proxy, list, logs string) error {
 		os.Exit(1)
 	}
 	return nil
+}
+
+// runTests runs the tests of a binary against a server, and reports whether all were passed.
+func runTests(tests, server, path string, names []string) (good bool, err error) {
+	label, err := version(server)
+	if err != nil {
+		return false, err
+	}
+	log, err := os.Create(path) //nolint:gosec // the caller's own
+	if err != nil {
+		return false, err
+	}
+	cmd := exec.Command(tests, "-test.v", "-test.run", "^TestReal", "-test.timeout", "100s")
+	cmd.Env = append(os.Environ(), "REDIS_SERVER="+server)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	wrong := cmd.Run()
+	log.Write(out.Bytes())
+	log.Close()
+	verdict := map[string]string{}
+	for line := range strings.Lines(out.String()) {
+		if word := strings.Fields(line); len(word) > 2 && word[0] == "---" && !strings.HasPrefix(line, " ") {
+			verdict[word[2]] = word[1]
+		}
+	}
+	good = true
+	for _, name := range names {
+		if verdict[name] == "PASS:" {
+			fmt.Printf("ok   %s: %s\n", label, name)
+			continue
+		}
+		good = false
+		fmt.Printf("FAIL %s: %s (see %s)\n", label, name, path)
+	}
+	if wrong != nil && good {
+		return false, fmt.Errorf("%s: %w; see %s", label, wrong, path)
+	}
+	return good, nil
 }
 
 // testNames returns the tests that need a server.
