@@ -248,6 +248,7 @@ func (c *call) serve(ctx *fasthttp.RequestCtx) *translate.Error {
 		return e
 	}
 
+	c.thread.note(c)
 	if c.req.Background {
 		return c.background(ctx, in, out, streams)
 	}

@@ -495,12 +495,16 @@ func (c *call) converse() *translate.Error {
 	for i := range t.turns {
 		c.input += ratelimit.EstimateInput([]byte(t.turns[i].in)) + ratelimit.EstimateInput([]byte(t.turns[i].out))
 	}
-	if keeps && !t.keep.Native {
-		t.said = c.face.Face.(translate.StateFace).AppendTurn(nil, c.req, func(prefix string, i int) string {
-			return fmt.Sprintf("%s%si%02x", prefix, c.seed, i)
-		})
-	}
 	return nil
+}
+
+// note keeps hold of what the client says, for the turn that its answer makes. It comes behind all that finds fault with
+// the request.
+func (t *thread) note(c *call) {
+	if t == nil || !t.keeps || t.keep.Native {
+		return
+	}
+	t.said = c.face.Face.(translate.StateFace).AppendTurn(nil, c.req, itemIDs(c.seed)) //nolint:forcetypeassert // else there would be no thread
 }
 
 func firstOf(list []string) string {

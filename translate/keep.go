@@ -109,6 +109,9 @@ func appendRespTurn(dst []byte, r *Request, id func(prefix string, n int) string
 		if respRefers(item, item.Get("type")) {
 			raw = r.Items[respText(item.Get("id"))]
 		}
+		if raw == "" { // of a backend that keeps it itself
+			return true
+		}
 		if n > 0 {
 			dst = append(dst, ',')
 		}
@@ -122,6 +125,9 @@ func appendRespTurn(dst []byte, r *Request, id func(prefix string, n int) string
 // appendRespKept appends an item as it is kept and listed: with a type and an id.
 func appendRespKept(dst []byte, raw string, id func(prefix string) string) []byte {
 	item := gjson.Parse(raw)
+	if !item.IsObject() { // a backend's to judge
+		return respAppendJSON(dst, viewBytes(raw))
+	}
 	kind := respText(item.Get("type"))
 	s := newSplice(viewBytes(raw))
 	if item.Get("id").Type != gjson.String {

@@ -15,7 +15,7 @@ func oneTextLoses(r *Request) {
 			r.Ledger.Drop(r.Turns[i].Path.In("phase"))
 		}
 	}
-	if r.Store == Yes {
+	if r.Store == Yes && !r.Kept {
 		r.Ledger.Drop(At("store"))
 	}
 }
