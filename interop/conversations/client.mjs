@@ -30,11 +30,11 @@ const openai = async () => {
   assert.ok(call, JSON.stringify(three.output))
   await restart()
   const four = await client.responses.create({
-    model: 'swarms', tools, previous_response_id: three.id, input: [{ type: 'function_call_output', call_id: call.call_id, output: 'It rains, 7 degrees.' }],
+    model: 'swarms', tools, previous_response_id: three.id, input: [{ type: 'function_call_output', call_id: call.call_id, output: 'The result is rain, 7 degrees.' }],
   })
   assert.ok(four.output_text, JSON.stringify(four.output))
   const five = await client.responses.create({ model, input: 'What did I say?', previous_response_id: four.id })
-  assert.ok(heard(five.output_text) && (model !== 'cycls' || five.output_text.includes('It rains, 7 degrees.')), five.output_text)
+  assert.ok(heard(five.output_text) && (model !== 'cycls' || five.output_text.includes('The result is rain, 7 degrees.')), five.output_text)
   assert.equal((await client.responses.retrieve(five.id)).output_text, five.output_text)
   const items = []
   for await (const item of client.responses.inputItems.list(four.id)) items.push(item.type)
@@ -64,7 +64,7 @@ const aiSDK = async () => {
   messages.push(...(await stream.response).messages)
   await restart()
   let ran = 0
-  const tools = { get_weather: tool({ inputSchema: z.object({ city: z.string().optional() }).passthrough(), execute: async () => { ran++; return 'It rains, 7 degrees.' } }) }
+  const tools = { get_weather: tool({ inputSchema: z.object({ city: z.string().optional() }).passthrough(), execute: async () => { ran++; return 'The result is rain, 7 degrees.' } }) }
   const four = await turn(WEATHER, { model: 'swarms', tools, stopWhen: isStepCount(3) })
   assert.ok(ran === 1 && four.text, four.text)
   await restart()
@@ -76,7 +76,7 @@ const agents = async () => {
   const client = new OpenAI({ baseURL: base + '/v1', apiKey, maxRetries: 0 })
   const runner = new Runner({ modelProvider: new OpenAIProvider({ openAIClient: client, useResponses: true }), tracingDisabled: true })
   let ran = 0
-  const weather = agentTool({ name: 'get_weather', description: 'Tells the weather.', strict: false, parameters: { type: 'object', properties: { city: { type: 'string' } }, required: [], additionalProperties: true }, execute: async () => { ran++; return 'It rains, 7 degrees.' } })
+  const weather = agentTool({ name: 'get_weather', description: 'Tells the weather.', strict: false, parameters: { type: 'object', properties: { city: { type: 'string' } }, required: [], additionalProperties: true }, execute: async () => { ran++; return 'The result is rain, 7 degrees.' } })
   const plain = new Agent({ name: 'plain', model })
   const armed = new Agent({ name: 'armed', model: 'swarms', tools: [weather] })
   for (const goOn of [

@@ -122,10 +122,10 @@ for model in ("cycls", "swarms"):
         call = next(o for o in three.output if o.type == "function_call")
         restart()
         four = streamed(sdk(), model="swarms", tools=[TOOL], previous_response_id=three.id,
-                        input=[{"type": "function_call_output", "call_id": call.call_id, "output": "It rains, 7 degrees."}])
+                        input=[{"type": "function_call_output", "call_id": call.call_id, "output": "The result is rain, 7 degrees."}])
         check(four.output_text, "no answer to the tool's output")
         five = sdk().responses.create(model=model, input="What did I say?", previous_response_id=four.id)
-        heard(model, five.output_text, "My name is Ann.", "It rains, 7 degrees.")
+        heard(model, five.output_text, "My name is Ann.", "The result is rain, 7 degrees.")
         branch = sdk().responses.create(model=model, input="From the beginning.", previous_response_id=one.id)
         heard(model, branch.output_text, "My name is Ann.", "From the beginning.")
         check("And now?" not in branch.output_text, branch.output_text)

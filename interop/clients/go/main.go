@@ -59,7 +59,16 @@ func main() {
 	golden := flag.String("golden", "", "read what the faces write in this folder, instead of asking the proxy")
 	knocks := flag.Bool("door", false, "ask the proxy that checks keys and counts")
 	faulty := flag.String("fault", "", "ask the proxy at this address for a stream that breaks off")
+	spoken := flag.String("conversation", "", "hold a conversation with this agent, of the proxy at -url with the key -key")
+	url, key := flag.String("url", "", ""), flag.String("key", "", "")
 	flag.Parse()
+	if *spoken != "" {
+		if err := conversation(*url, *key, *spoken); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *faulty != "" {
 		fault(*faulty)
 		return

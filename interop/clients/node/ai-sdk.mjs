@@ -11,8 +11,7 @@ import { ADA, BOTH, CALLED, HEARD, LOOKING, SCRIPTED, THOUGHT, skyOf } from './s
 
 const openai = createOpenAI({ baseURL: `${PROXY}/v1`, apiKey: 'sk-interop' });
 
-// Until there are conversations nothing is stored, and the SDK must not refer
-// to what was said before by its id.
+// What was said before is sent again, and not referred to by its id, but where a test wants that.
 const common = { maxRetries: 0, providerOptions: { openai: { store: false } } };
 const FACES = ['chat', 'responses'];
 const model = (face, agent) => openai[face](agent);
@@ -270,14 +269,15 @@ each('a stream that fails or breaks off in its middle: {}', cells, async (pair) 
   }
 });
 
-// With store (which is its default) the SDK refers to its earlier output by item_reference, as if it were kept. Nothing
-// is kept until there are conversations: that is told, not guessed.
-test('responses: what was said before, referred to by its id, is a 400 that names it', async () => {
-  const stored = { ...common, providerOptions: { openai: { store: true } } };
-  const e = await failure(() => generateText({ ...stored, model: model('responses', 'chat'), prompt: QUESTION, tools: toolkit([]), stopWhen: isStepCount(2) }));
-  assert.ok(APICallError.isInstance(e), String(e));
-  assert.equal(e.statusCode, 400);
-  assert.ok(e.responseBody.includes('"param":"input['), e.responseBody);
+// With store (which is its default) the SDK refers to its earlier output by item_reference.
+each('responses: what was said before is referred to by its id', ['chat', 'scripted-chat', 'scripted-responses', 'swarms'], async (agent) => {
+  const ran = [];
+  const asked = [];
+  const watched = createOpenAI({ baseURL: `${PROXY}/v1`, apiKey: 'sk-interop', fetch: (url, init) => { asked.push(init.body); return fetch(url, init); } });
+  const got = await generateText({ maxRetries: 0, model: watched.responses(agent), prompt: QUESTION, tools: toolkit(ran), stopWhen: isStepCount(2) });
+  assert.equal(got.steps.length, 2);
+  assert.ok(ran.length > 0 && got.text, got.text);
+  assert.ok(asked.length === 2 && asked[1].includes('item_reference'), asked[1]);
 });
 
 await main('ai-sdk');
