@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -118,8 +119,15 @@ func checkStateFile(path string) error {
 }
 
 func openBolt(path string) (db *bbolt.DB, err error) {
+	defer careful()()
 	defer recovered(&err)
 	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: fileWait, FreelistType: bbolt.FreelistMapType})
+}
+
+// careful has a page that is not there, because the file was cut, be a panic of the goroutine and not the end of the process.
+func careful() func() {
+	before := debug.SetPanicOnFault(true)
+	return func() { debug.SetPanicOnFault(before) }
 }
 
 // recovered makes an error of a panic: the database panics on pages that make no sense.
@@ -131,8 +139,16 @@ func recovered(err *error) {
 
 // load reads what conversations there are, without their values.
 func (f *File) load() (err error) {
+	defer careful()()
 	defer recovered(&err)
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
 	return f.db.Update(func(tx *bbolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return errors.New("its end is missing")
+		}
 		meta, err := tx.CreateBucketIfNotExists(fileMeta)
 		if err != nil {
 			return err
@@ -186,6 +202,7 @@ func fileKey(owner string, r Ref) []byte {
 
 // view reads the database.
 func (f *File) view(do func(*bbolt.Tx) error) (err error) {
+	defer careful()()
 	defer recovered(&err)
 	f.swap.RLock()
 	defer f.swap.RUnlock()
@@ -382,6 +399,7 @@ type evicted struct {
 }
 
 func (w *fileWrite) run(saves []*fileSave, errs []error) (err error) {
+	defer careful()()
 	defer recovered(&err)
 	w.f.swap.RLock()
 	defer w.f.swap.RUnlock()
@@ -657,6 +675,7 @@ const compactSuffix = ".compact"
 // compact writes a file anew of which most is free: pages that are free are used again, but never given back. Until the new one is
 // whole the old one stays in its place.
 func (f *File) compact() (err error) {
+	defer careful()()
 	defer recovered(&err)
 	info, err := os.Stat(f.path)
 	if err != nil {

@@ -15,6 +15,7 @@ are written to the file named by the only argument, as lines NAME=URL.
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -88,6 +89,8 @@ async def real(context):
                 yield f"{i} "
         case "crash":
             raise RuntimeError("kaput before the first word")
+        case "What" if "my name" in name and (known := re.findall(r"My name is (\w+)", json.dumps(context.messages.raw))):
+            yield known[-1]
         case _:
             async for item in tour():
                 yield item

@@ -198,6 +198,8 @@ def answer(q):
     if q.schema is not None:
         return [("text", json.dumps(example(q.schema or {"properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}), ensure_ascii=False))], "stop"
     said, finish = f"You said: {q.text}", "stop"
+    if "What is my name" in q.text and (name := re.findall(r"My name is (\w+)", json.dumps(q.doc))):
+        said = name[-1]
     for s in q.stop:
         said = said.partition(s)[0]
     if q.limit is not None and q.limit < len(words(said)):
