@@ -327,11 +327,11 @@ func (x *run) publish(frames []byte) {
 
 // sequenceOf is the number of an event.
 func sequenceOf(frame []byte) (int64, bool) {
-	i := bytes.Index(frame, []byte("data: "))
-	if i < 0 || !bytes.HasPrefix(frame[i+6:], []byte("{")) {
+	_, data, ok := bytes.Cut(frame, []byte("data: "))
+	if !ok || !bytes.HasPrefix(data, []byte("{")) {
 		return 0, false
 	}
-	n := gjson.GetBytes(frame[i+6:], "sequence_number")
+	n := gjson.GetBytes(data, "sequence_number")
 	return n.Int(), n.Type == gjson.Number
 }
 
@@ -648,7 +648,7 @@ func (c *call) cancelResponse() ([]byte, *translate.Error) {
 			return nil, e
 		}
 		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-			if tu, object, e = c.stored(c.match.id); e != nil || tu.status != "queued" {
+			if tu, _, e = c.stored(c.match.id); e != nil || tu.status != "queued" {
 				break
 			}
 			if e := c.rest(100 * time.Millisecond); e != nil {

@@ -25,7 +25,7 @@ func convID(id string) (conv string, ok bool) {
 
 // nextOrdinal names a turn of a conversation whose turns are in order, behind the last one.
 func nextOrdinal(last string, now time.Time) string {
-	n := uint64(now.UnixMicro()) << 10 //nolint:gosec // positive
+	n := uint64(now.UnixMicro()) << 10
 	if l, err := strconv.ParseUint(last, 16, 64); err == nil && l >= n {
 		n = l + 1
 	}

@@ -78,7 +78,7 @@ func (c *call) findHandle(h *handle) *translate.Error {
 	release := func() {}
 	if c.face.Threads == translate.ThreadsByTurn {
 		var e *translate.Error
-		if release, e = c.lock("h" + foreignRef(last.by + " " + last.handle).Conv); e != nil {
+		if release, e = c.lock("h" + foreignRef(last.by+" "+last.handle).Conv); e != nil {
 			return e
 		}
 	}

@@ -282,8 +282,7 @@ func (c *call) resolve(values [][]byte) *translate.Error {
 		return nil
 	}
 	t.items = make(map[string]keptItem, len(c.req.References))
-	type pending struct{ id, agent string }
-	var again []pending
+	var again []string
 	var q state.Read
 	for i, id := range c.req.References {
 		if tu, ok := parseTurn("", values[2*i]); ok {
@@ -299,7 +298,7 @@ func (c *call) resolve(values [][]byte) *translate.Error {
 		m := gjson.ParseBytes(mark)
 		if conv := m.Get("conv").String(); conv != "" {
 			q.Refs = append(q.Refs, turnRef(conv, m.Get("turn").String()))
-			again = append(again, pending{id: id})
+			again = append(again, id)
 			continue
 		}
 		// The backend has it.
@@ -313,13 +312,13 @@ func (c *call) resolve(values [][]byte) *translate.Error {
 	if e != nil {
 		return e
 	}
-	for i, p := range again {
+	for i, id := range again {
 		tu, _ := parseTurn("", found.Values[i])
-		it, ok := tu.item(p.id)
+		it, ok := tu.item(id)
 		if !ok {
-			return itemNotFound(p.id)
+			return itemNotFound(id)
 		}
-		t.items[p.id] = it
+		t.items[id] = it
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,19 +49,10 @@ func (responsesFace) AppendResponse(dst, object []byte, output string, include [
 
 // appendShown is an item without what is only shown when asked for.
 func appendShown(dst []byte, item gjson.Result, include []string) []byte {
-	if respText(item.Get("type")) == "reasoning" && !contains(include, "reasoning.encrypted_content") {
+	if respText(item.Get("type")) == "reasoning" && !slices.Contains(include, "reasoning.encrypted_content") {
 		return append(dst, withoutMember(item, "encrypted_content")...)
 	}
 	return append(dst, item.Raw...)
-}
-
-func contains(list []string, word string) bool {
-	for _, w := range list {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // AppendDeleted implements KeptFace.

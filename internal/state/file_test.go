@@ -20,22 +20,22 @@ import (
 func TestMain(m *testing.M) {
 	switch path := os.Getenv("STATE_TEST_FILE"); os.Getenv("STATE_TEST_AS") {
 	case "writer":
-		writer(path)
+		writer(path, os.Stdout)
 	case "squeezed":
 		squeezed(path)
 	default:
-		os.Exit(m.Run())
+		m.Run()
 	}
 }
 
 // writer saves turn after turn, each in two conversations at once, and says which it has saved, until it is killed.
-func writer(path string) {
+func writer(path string, w io.Writer) {
 	f, err := OpenFile(path, Limits{MaxBytes: 1 << 20})
 	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
+		fmt.Fprintln(w, "error:", err)
+		return
 	}
-	fmt.Println("open")
+	fmt.Fprintln(w, "open")
 	for n := 0; ; n++ {
 		conv := fmt.Sprintf("%d-%d", os.Getpid(), n/50)
 		value := strings.Repeat(fmt.Sprintf("%d ", n), 1+rand.N(400))
@@ -44,10 +44,10 @@ func writer(path string) {
 			Put:    []Entry{put(conv, Turn, fmt.Sprintf("%06d", n), value), put(conv+"-twin", Turn, fmt.Sprintf("%06d", n), value), put("latest", Object, "n", fmt.Sprintf("%s/%06d", conv, n))},
 		})
 		if err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
+			fmt.Fprintln(w, "error:", err)
+			return
 		}
-		fmt.Printf("%s/%06d\n", conv, n)
+		fmt.Fprintf(w, "%s/%06d\n", conv, n)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestNothingIsLostToAKill(t *testing.T) {
 			t.Fatalf("round %d: %s", round, lines.Text())
 		}
 		last := ""
-		for left := rand.N(120); left >= 0 && lines.Scan(); left-- { //nolint:gosec // no secret
+		for left := rand.N(120); left >= 0 && lines.Scan(); left-- {
 			last = lines.Text()
 		}
 		_ = c.Process.Kill()
@@ -156,7 +156,7 @@ func TestTheFileOutlivesItsProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	f = open()
-	defer f.Close() //nolint:errcheck // a test
+	defer f.Close()
 	if got := f.Stats(); got != before {
 		t.Errorf("got %+v, want %+v", got, before)
 	}
@@ -286,7 +286,7 @@ func TestFreeRoomIsGivenBack(t *testing.T) {
 	if f, err = OpenFile(path, Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // a test
+	defer f.Close()
 	if got := size(); got > full/4 || turns(t, f, "ann", "c") != "1=kept 2=after" {
 		t.Errorf("%d of %d bytes: %s", got, full, turns(t, f, "ann", "c"))
 	}

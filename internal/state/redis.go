@@ -311,8 +311,7 @@ func (s *Redis) failed(err error) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
-	var said redis.Error
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[redis.Error](err); ok {
 		word, _, _ := strings.Cut(string(said), " ")
 		if len(word) > 20 || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 			word = "ERR"

@@ -24,7 +24,7 @@ func fakeRedis(t *testing.T, reply string) string {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // a test
+				defer c.Close()
 				r := bufio.NewReader(c)
 				for {
 					line, err := r.ReadString('\n')
@@ -57,7 +57,7 @@ func TestRedisThatMakesNoSense(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close() //nolint:errcheck // a test
+			defer s.Close()
 			if f, err := s.Read(background, "ann", Read{Convs: []string{"c"}, Refs: []Ref{{"c", Object, "1"}}}); err == nil || len(f.Turns) != 1 || f.Turns[0] != nil || len(f.Values) != 1 || f.Values[0] != nil {
 				t.Errorf("read: %v %v", f, err)
 			}
@@ -83,7 +83,7 @@ func TestRedisURLs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // a test
+	defer s.Close()
 	if err := s.Ping(background); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
