@@ -275,7 +275,7 @@ var silentAnswers = []struct{ backend, face, path, why string }{
 
 	{"cognipeer", "*", `output\[\*\]\.id|version`, "of the vendor's store"},
 	{"swarms", "*", `outputs\[\*\]\.(timestamp|message_id|category)`, "of the vendor's store"},
-	{"cycls", "*", `chat_id:.*`, "a name for a conversation that only Cycls clients could use, and until conversations exist not even they"},
+	{"cycls", "*", `chat_id:.*`, "a name for a conversation of the backend's own: clients get ours, where conversations are kept"},
 }
 
 // covers are the leaves that an entry of the ledger stands for.

@@ -351,7 +351,7 @@ func TestMatrixOfRequests(t *testing.T) {
 					var e *Error
 					if face == backend {
 						out, e = backend.SpliceRequest([]byte("^"), r, agent)
-						// Nothing is stored until conversations exist, and old Cycls agents
+						// Nothing is kept here, and old Cycls agents
 						// read no parts.
 						got := strings.Replace(string(out), `"store":false,`, "", 1)
 						got = strings.Replace(got, `"content":"First answer.","role":"assistant","parts"`, `"role":"assistant","parts"`, 1)

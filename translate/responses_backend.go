@@ -420,7 +420,7 @@ func (w *respWriter) calledCustom(callID string) bool {
 }
 
 // SpliceRequest implements Backend. Besides what the configuration says, the
-// edit is store: until conversations exist nothing is stored, and the backend's
+// edit is store: the proxy keeps the answer, or nobody does, and the backend's
 // own answer says so.
 func (responsesBackend) SpliceRequest(dst []byte, r *Request, a *Agent) ([]byte, *Error) {
 	s := newSplice(r.Body)
