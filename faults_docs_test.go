@@ -15,7 +15,7 @@ func TestFaultsAreHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := map[string]bool{}
-	for _, dir := range []string{".", "proxy", "ratelimit", "auth", "translate", "internal/balance", "internal/config", "internal/logging"} {
+	for _, dir := range []string{".", "proxy", "ratelimit", "auth", "translate", "internal/balance", "internal/config", "internal/logging", "internal/state"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -21,13 +21,14 @@ func TestOptionsWork(t *testing.T) {
 		told      = `{"model":"it","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]}`
 		thought   = `{"model":"it","input":[{"role":"user","content":"a"},{"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"hm"}]},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]}`
 		brief     = `{"model":"it","instructions":"s","input":[{"role":"developer","content":"d"},{"role":"user","content":"hello"}],"max_output_tokens":99}`
+		branching = `{"model":"it","input":"hello","previous_response_id":"FIRST"}`
 		streamed  = `{"model":"it","input":"hello","stream":true}`
 		doneAlone = `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"one two"},"finish_reason":null}]}` + "\n\ndata: [DONE]\n\n"
 		picture   = `data: {"type": "image", "src": "/public/a.png", "alt": "A"}` + "\n\ndata: [DONE]\n\n"
 	)
 	type line struct {
 		option, value string // a value of "" leaves it out
-		path, body    string
+		path, body    string // FIRST stands for the first of two answers that were chained before
 		stream        string // what the agent streams, if not the usual
 		asked         string // a path of the agent's request
 		want          string // and what stands there; "" if nothing does
@@ -60,7 +61,9 @@ func TestOptionsWork(t *testing.T) {
 			{option: "history", path: chat, body: told, asked: "input", want: "User: a\n\nAssistant: b\n\nUser: c"},
 			{option: "history", value: "refuse", path: chat, body: told, status: 400, says: "messages[0]"},
 			{option: "history", value: "refuse", path: chat, body: hello, asked: "input", want: "hello"},
-			{option: "branch", value: "refuse", path: chat, body: told, asked: "previous_response_id"},
+			{option: "branch", path: responses, body: branching, asked: "input", want: "User: one\n\nAssistant: ANSWER\n\nUser: hello"},
+			{option: "branch", value: "replay", path: responses, body: branching, asked: "input", want: "User: one\n\nAssistant: ANSWER\n\nUser: hello"},
+			{option: "branch", value: "refuse", path: responses, body: branching, status: 400, says: "previous_response_not_latest"},
 			{option: "version", path: chat, body: hello, asked: "version"},
 			{option: "version", value: "3", path: chat, body: hello, asked: "version", want: "3"},
 		},
@@ -111,7 +114,23 @@ func TestOptionsWork(t *testing.T) {
 				if l.value != "" {
 					more = append(more, "options: {"+l.option+": \""+l.value+"\"}")
 				}
-				r := start(t, agentYAML(b.name, back.addr, more...))
+				yaml := agentYAML(b.name, back.addr, more...)
+				chained := strings.Contains(l.body, "FIRST")
+				if chained {
+					yaml = "state: {store: memory}\n" + yaml
+				}
+				r := start(t, yaml)
+				if chained {
+					one := r.respond(`"input":"one"`)
+					two := r.respond(`"input":"two","previous_response_id":"` + one.Get("id").String() + `"`)
+					if two.Get("status").String() != "completed" {
+						t.Fatalf("got %s", two)
+					}
+					<-back.seen
+					<-back.seen
+					l.body = strings.Replace(l.body, "FIRST", one.Get("id").String(), 1)
+					l.want = strings.Replace(l.want, "ANSWER", one.Get("output.#(type==\"message\").content.0.text").String(), 1)
+				}
 				got := r.post(l.path, l.body, "")
 				if l.status == 0 {
 					l.status = 200
