@@ -274,6 +274,7 @@ func (j *journey) give(a *agent) (ok bool, cause error) {
 	if e != nil {
 		return false, nil
 	}
+	req.Stream = req.Stream || req.Background
 	c.agent, c.req, c.passed = a, req, nil
 	c.log.agent, c.log.backend = a.conf.Name, a.conf.Protocol
 	if !a.addressable(req) {

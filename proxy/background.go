@@ -450,6 +450,9 @@ func (f *follower) tell(conn net.Conn) (err error) {
 	if _, err := conn.Write(head.append(nil, time.Now())); err != nil {
 		return err
 	}
+	waited, stopWaiting := context.WithCancel(context.Background())
+	defer stopWaiting()
+	gone := ctx.Done()
 	at := -1
 	beat := time.NewTimer(followBeat)
 	defer beat.Stop()
@@ -475,8 +478,15 @@ func (f *follower) tell(conn net.Conn) (err error) {
 			if err := write([]byte(streamBeat), false); err != nil {
 				return err
 			}
-		case <-ctx.Done():
-			return c.cancel.Err()
+		case <-gone:
+			if cause := c.cancel.Err(); !errors.Is(cause, errShutdown) {
+				return cause
+			}
+			// The run ends for the same reason, and its client is owed the end.
+			gone = nil
+			time.AfterFunc(hangUpTime, stopWaiting)
+		case <-waited.Done():
+			return errShutdown
 		}
 	}
 }

@@ -312,3 +312,38 @@ func TestADrainEndsRuns(t *testing.T) {
 		t.Errorf("got %s", resp)
 	}
 }
+
+// TestARunFallsBack to another agent, which is told all of it.
+func TestARunFallsBack(t *testing.T) {
+	t.Parallel()
+	b := telling(t, "chat")
+	r := start(t, "state: {store: memory}\nagents:\n"+
+		"  - {name: it, protocol: responses, url: \"http://"+deadAddr(t)+"\", model: m, fallback: [other]}\n  - {name: other, protocol: chat, url: \"http://"+b.addr+"\", model: m}\n")
+	first := r.poll(r.later(`"input":"one"`).Get("id").String(), "completed").Get("id").String()
+	b.asked()
+	second := r.poll(r.later(`"input":"two"`+previous(first)).Get("id").String(), "completed")
+	if asked := b.asked(); !order(asked, "one", "answer 1", "two") || !gjson.Get(asked, "stream").Bool() || !strings.Contains(second.Raw, "answer 2") {
+		t.Errorf("asked %s, got %s", asked, second)
+	}
+}
+
+// TestFollowersOfARunAreToldOfADrain before they are let go.
+func TestFollowersOfARunAreToldOfADrain(t *testing.T) {
+	t.Parallel()
+	b, gate := thinking(t, "chat")
+	defer close(gate)
+	r := start(t, keepingYAML("chat", b.addr))
+	c := r.dial()
+	c.send("POST", "/v1/responses", `{"model":"it","background":true,"stream":true,"input":"hello"}`, "")
+	body := c.response().Body
+	until(t, body, `"type":"response.queued"`)
+	b.asked()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := until(t, body, "[DONE]"); !order(got, "response.failed", "shutting_down") {
+		t.Errorf("got %s", got)
+	}
+}

@@ -228,8 +228,9 @@ func TestCognipeerIDsNameConversations(t *testing.T) {
 				}
 			}
 			// A value that is no id of a conversation begins a new one, without a word.
-			if got := r.cognipeer(`"input":"new","previous_response_id":"conv-7"`); got.status != 200 || got.response().Get("id").String() == id || got.response().Get("previous_response_id").Type != gjson.Null {
-				t.Errorf("%d %s", got.status, got.body)
+			if got := r.cognipeer(`"input":"new","previous_response_id":"conv-7"`); got.status != 200 || got.response().Get("id").String() == id || got.response().Get("previous_response_id").Type != gjson.Null ||
+				strings.Contains(got.header.Get("Dragoman-Dropped"), "previous_response_id") != (p.Name != "cognipeer") {
+				t.Errorf("%d %s, dropped %s", got.status, got.body, got.header.Get("Dragoman-Dropped"))
 			}
 			if asked := b.asked(); strings.Contains(asked, "question") {
 				t.Errorf("asked %s", asked)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"time"
 
 	"github.com/dragoman-proxy/dragoman/internal/state"
 	"github.com/dragoman-proxy/dragoman/translate"
@@ -32,7 +33,7 @@ func markOf(conv, turn string) state.Entry {
 }
 
 // errMarkGone says that another request has gone on from the same turn.
-var errMarkGone = &translate.Error{Kind: translate.KindConflict, Status: 409, Code: "conversation_locked",
+var errMarkGone = &translate.Error{Kind: translate.KindConflict, Status: 409, Code: "conversation_locked", RetryAfter: time.Second,
 	Message: "Another request is at work on this conversation."}
 
 // handled settles whether the request goes on in a conversation of its backend's own: then history does not go
@@ -64,6 +65,9 @@ func (c *call) handled(r *translate.Request) (goes bool, e *translate.Error) {
 	return h.goes, nil
 }
 
+// branches reports whether what was said may be told a second time, in another conversation.
+func (h *handle) branches() bool { return !h.made && h.agent.tr.Option("branch", "replay") != "refuse" }
+
 // findHandle looks for the backend's conversation that ends where the request goes on. Its turns go one by one: a
 // lease says whose it is, where ours does not say that already.
 func (c *call) findHandle(h *handle) *translate.Error {
@@ -89,7 +93,7 @@ func (c *call) findHandle(h *handle) *translate.Error {
 		return e
 	case found.Values[0] == nil:
 		release()
-		if !h.made && h.agent.tr.Option("branch", "replay") != "refuse" {
+		if h.branches() {
 			return nil
 		}
 		return c.refuseBranch(last.name)
@@ -122,7 +126,7 @@ func (c *call) refuseBranch(from string) *translate.Error {
 // cannot be, because the backend has lost it or another request was faster, all that was said before is told anew, once.
 func (c *call) converseWith(in *translate.Inbound, out *buffer, strict bool, ask func() *translate.Error) *translate.Error {
 	e := c.takeMark()
-	if e == errMarkGone {
+	if e == errMarkGone && c.thread.handle.branches() {
 		e = c.retell(in, out, strict)
 	}
 	if e != nil {

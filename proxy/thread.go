@@ -194,7 +194,8 @@ func (c *call) recall() (e *translate.Error) {
 	case id != "" && c.face.Threads == translate.ThreadsByAnswer:
 		return c.recallAnswered(id)
 	case id != "":
-		if t.conv, head, own = splitID(id); own {
+		t.conv, head, own = splitID(id)
+		if own = own && id == "resp_"+t.conv+head; own {
 			q.Convs = append(q.Convs, t.conv)
 		}
 		q.Refs = append(q.Refs, foreignRef(id))
@@ -301,9 +302,12 @@ func (c *call) resolve(values [][]byte) *translate.Error {
 			again = append(again, id)
 			continue
 		}
-		// The backend has it.
-		t.native = true
-		t.agent = firstWord(t.agent, m.Get("agent").String())
+		// The backend has it, and no other.
+		agent := m.Get("agent").String()
+		if t.native && t.agent != agent {
+			return itemNotFound(id)
+		}
+		t.native, t.agent = true, agent
 	}
 	if len(q.Refs) == 0 {
 		return nil
@@ -478,7 +482,7 @@ func (c *call) converse() *translate.Error {
 		return e
 	}
 	t := c.thread
-	if t.native && !nativeState(c.agent, c.face) {
+	if t.native && (!nativeState(c.agent, c.face) || c.agent.conf.Name != t.agent) {
 		// Only the backend that keeps it could go on.
 		return previousNotFound(firstWord(c.req.Previous, firstOf(c.req.References)))
 	}

@@ -513,3 +513,37 @@ func TestBackendsWithStateOfTheirOwn(t *testing.T) {
 	default:
 	}
 }
+
+// TestIDsAreExact: an id with something behind it, or of another kind, is another id.
+func TestIDsAreExact(t *testing.T) {
+	t.Parallel()
+	b := telling(t, "chat")
+	r := start(t, keepingYAML("chat", b.addr))
+	resp := r.respond(`"input":"hello"`)
+	id := resp.Get("id").String()
+	for _, other := range []string{id + "0", id + "00", "msg" + id[4:], resp.Get("output.0.id").String(), strings.ToUpper(id), id[5:]} {
+		r.refuses(`"input":"on"`+previous(other), 400, "previous_response_not_found")
+	}
+	r.respond(`"input":"on"` + previous(id))
+}
+
+// TestIDsOfABackendReachNoOther, though both keep conversations and belong to the same caller.
+func TestIDsOfABackendReachNoOther(t *testing.T) {
+	t.Parallel()
+	one, two := telling(t, "responses"), telling(t, "responses")
+	r := start(t, "state: {store: memory}\nagents:\n"+
+		"  - {name: it, protocol: responses, url: \"http://"+one.addr+"\", options: {state: backend}}\n"+
+		"  - {name: two, protocol: responses, url: \"http://"+two.addr+"\", options: {state: backend}}\n")
+	item := r.respond(`"input":"hello"`).Get("output.0.id").String()
+	for _, members := range []string{`"input":"on"` + previous("resp_backend"), `"input":[{"type":"item_reference","id":"` + item + `"}]`} {
+		if got := r.post("/v1/responses", `{"model":"two",`+members+`}`, ""); got.status != 400 {
+			t.Errorf("%s: %d %s", members, got.status, got.body)
+		}
+		if got := r.post("/v1/responses", `{`+members+`}`, ""); got.status != 200 || got.header.Get("Dragoman-Agent") != "it" {
+			t.Errorf("%s: %d %s", members, got.status, got.body)
+		}
+	}
+	if n := len(two.seen); n != 0 {
+		t.Errorf("the other backend was asked %d times", n)
+	}
+}
