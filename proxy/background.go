@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -142,6 +143,10 @@ func (c *call) background(ctx *fasthttp.RequestCtx, in *translate.Inbound, out *
 
 // detach is a call of its own with what the client's has of the request; the client's goes on without it.
 func (c *call) detach(streams bool) *call {
+	// The body goes with the run, which may end before the client's log line is written.
+	for i, name := range c.log.dropped {
+		c.log.dropped[i] = strings.Clone(name)
+	}
 	b := &call{
 		s: c.s, snap: c.snap, start: c.start, id: c.id, seed: c.seed, match: c.match, face: c.face, agent: c.agent, req: c.req, body: c.body,
 		asks: c.asks, who: c.who, grant: c.grant, input: c.input, hops: c.hops, thread: c.thread,
