@@ -168,7 +168,7 @@ func TestNothingIsTriedAgainOnceTheClientSawIt(t *testing.T) {
 func TestRefusedConnectionsGoElsewhere(t *testing.T) {
 	t.Parallel()
 	back := stageReplicas(t, 2, func(v *visit, _ int) { backendScripts[0].answerIn(v, false) })
-	r := start(t, "agents:\n"+replicated("it", "chat", append(back.addrs(), deadAddr(t))))
+	r := start(t, "agents:\n"+replicated("it", "chat", append(back.addrs(), deadAddr(t)), "balance: {pause: 10m}")) // longer than the test may take
 	var wg sync.WaitGroup
 	for range 8 {
 		c := r.dial()

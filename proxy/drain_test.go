@@ -337,7 +337,7 @@ func TestShutdownIsOverInTime(t *testing.T) {
 		until(t, body, "one")
 		stalled.send("POST", "/v1/chat/completions", strings.Replace(chatHelloStream, "hello", "stalls", 1), "")
 		<-reading
-		const drain = 2 * time.Second
+		const drain, slack = 4 * time.Second, 10 * time.Second // a busy machine has some seconds; what a stalled client would cost is 30
 		began := time.Now()
 		r.Drain()
 		ctx, cancel := context.WithDeadline(context.Background(), began.Add(drain))
@@ -345,13 +345,13 @@ func TestShutdownIsOverInTime(t *testing.T) {
 		down := make(chan error, 1)
 		go func() { down <- r.Shutdown(ctx) }()
 		rest, err := io.ReadAll(body)
-		if took := time.Since(began); err != nil || !strings.Contains(string(rest), "shutting_down") || took > drain || took < drain/2 {
+		if took := time.Since(began); err != nil || !strings.Contains(string(rest), "shutting_down") || took > drain+slack || took < drain/2 {
 			t.Errorf("after %v: %v %q", took, err, rest)
 		}
 		if err := <-down; err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took > drain+time.Second { // a busy machine has a second
+		if took := time.Since(began); took > drain+slack {
 			t.Errorf("it took %v of %v", took, drain)
 		}
 	})

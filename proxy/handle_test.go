@@ -346,6 +346,16 @@ func (p patchy) Lease(ctx context.Context, owner, name, holder string, ttl time.
 	return ok, err
 }
 
+// comes waits for what only a bug keeps from coming.
+func comes(t *testing.T, what <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-what:
+	case <-time.After(longest):
+		t.Error("nobody waits for a lease")
+	}
+}
+
 // TestNothingIsAskedThatIsNotNotedBefore: a store that cannot take the mark away keeps the backend from being asked.
 func TestNothingIsAskedThatIsNotNotedBefore(t *testing.T) {
 	t.Parallel()
@@ -406,7 +416,7 @@ func TestTurnsOfABackendsConversationGoOneByOne(t *testing.T) {
 					done <- []*running{one, two}[i%2].post("/v1/responses", fmt.Sprintf(`{"model":"it","input":"two %d"%s}`, i, previous(first)), "")
 				}()
 			}
-			<-waits
+			comes(t, waits)
 			close(gate)
 			good, refused := 0, 0
 			for range all {
@@ -447,7 +457,7 @@ func TestTurnsOfOneConversationGoOneByOne(t *testing.T) {
 			done <- []*running{one, two}[i%2].cognipeer(fmt.Sprintf(`"input":"turn %d","stream":%v%s`, i, i > 2, previous(id)))
 		}()
 	}
-	<-waits
+	comes(t, waits)
 	close(gate)
 	for range all {
 		if got := <-done; got.status != 200 || got.response().Get("id").String() != id {
@@ -631,6 +641,19 @@ func TestALostConversationIsToldAnew(t *testing.T) {
 	}
 }
 
+// TestALostConversationIsToldAnewBehindItsClient: the events of an answer in the background are those of any other.
+func TestALostConversationIsToldAnewBehindItsClient(t *testing.T) {
+	t.Parallel()
+	b := newConsole(t)
+	r := start(t, keepingYAML("cognipeer", b.addr))
+	one := r.respond(`"input":"one"`).Get("id").String()
+	b.forget()
+	got := r.post("/v1/responses", `{"model":"it","input":"two","background":true,"stream":true`+previous(one)+`}`, "")
+	if !order(got.body, "response.queued", "response.output_text.delta", "answer 3", "event: response.completed", "[DONE]") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
 // TestWhatElseIsNotFoundIsTold as it is, and asked for once.
 func TestWhatElseIsNotFoundIsTold(t *testing.T) {
 	t.Parallel()
@@ -678,6 +701,23 @@ func TestAnotherAgentIsToldAll(t *testing.T) {
 	r.respond(`"input":"three"` + previous(got.response().Get("id").String()))
 	if got := b.heard("conv2"); b.heard("conv1") != "one" || !order(got, "one", "two", "three") {
 		t.Errorf("got %s, first %s", got, b.heard("conv1"))
+	}
+}
+
+// TestTwoAgentsHaveNoConversationInCommon: one is not asked to go on in the other's.
+func TestTwoAgentsHaveNoConversationInCommon(t *testing.T) {
+	t.Parallel()
+	b, other := newConsole(t), newConsole(t)
+	r := start(t, "state: {store: memory}\nagents:\n"+
+		"  - {name: it, protocol: cognipeer, url: \"http://"+b.addr+"\", model: m}\n  - {name: other, protocol: cognipeer, url: \"http://"+other.addr+"\", model: m}\n")
+	one := r.respond(`"input":"one"`).Get("id").String()
+	got := r.post("/v1/responses", `{"model":"other","input":"two"`+previous(one)+`}`, "")
+	if heard := other.heard("conv1"); got.status != 200 || other.n != 1 || !order(heard, "one", "answer 1", "two") {
+		t.Errorf("%d %s, asked %d times, heard %s", got.status, got.body, other.n, heard)
+	}
+	r.respond(`"input":"branch"` + previous(one))
+	if got := b.heard("conv1"); got != "one | branch" {
+		t.Errorf("got %s", got)
 	}
 }
 
