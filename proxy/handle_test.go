@@ -408,6 +408,8 @@ func TestTurnsOfABackendsConversationGoOneByOne(t *testing.T) {
 			two := start(t, yaml, func(s *Server) { s.state = unclosed{one.state} })
 			first := one.respond(`"input":"one"`).Get("id").String()
 			gate := make(chan struct{})
+			open := sync.OnceFunc(func() { close(gate) })
+			defer open()
 			b.running = func(string) { <-gate }
 			const all = 6
 			done := make(chan reply, all)
@@ -417,7 +419,7 @@ func TestTurnsOfABackendsConversationGoOneByOne(t *testing.T) {
 				}()
 			}
 			comes(t, waits)
-			close(gate)
+			open()
 			good, refused := 0, 0
 			for range all {
 				switch got := <-done; {
@@ -449,6 +451,8 @@ func TestTurnsOfOneConversationGoOneByOne(t *testing.T) {
 	two := start(t, yaml, func(s *Server) { s.state = unclosed{one.state} })
 	id := one.cognipeer(`"input":"one"`).response().Get("id").String()
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
 	b.running = func(string) { <-gate }
 	const all = 6
 	done := make(chan reply, all)
@@ -458,7 +462,7 @@ func TestTurnsOfOneConversationGoOneByOne(t *testing.T) {
 		}()
 	}
 	comes(t, waits)
-	close(gate)
+	open()
 	for range all {
 		if got := <-done; got.status != 200 || got.response().Get("id").String() != id {
 			t.Errorf("%d %s", got.status, got.body)
@@ -476,6 +480,8 @@ func TestABusyConversationIsNotWaitedForLong(t *testing.T) {
 	r := start(t, "limits: {queue: {wait: 5ms}}\n"+keepingYAML("cognipeer", b.addr))
 	mine, theirs := r.cognipeer(`"input":"one"`).response().Get("id").String(), r.respond(`"input":"one"`).Get("id").String()
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
 	b.running = func(string) { <-gate }
 	b.asked()
 	b.asked()
@@ -488,7 +494,7 @@ func TestABusyConversationIsNotWaitedForLong(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	r.refuses(`"input":"three"`+previous(theirs), 409, "conversation_locked")
-	close(gate)
+	open()
 	for range 2 {
 		if got := <-done; got.status != 200 {
 			t.Errorf("%d %s", got.status, got.body)

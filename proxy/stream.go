@@ -521,6 +521,7 @@ func (c *call) stream(conn net.Conn, p *pump) (reuse bool) {
 // forget drops the request, of which an answer that has begun needs but an outline: no
 // agent is asked again.
 func (c *call) forget() {
+	c.thread.forget(c.req)
 	r := c.ans.ForgetRequest()
 	if r == nil {
 		return

@@ -87,6 +87,15 @@ func (c *call) namesAgent() bool {
 	return c.match.named || c.req.Agent != "" && c.lookup(c.req.Agent) != nil
 }
 
+// forget gives up what was said before, which may be long: no agent is told of it again.
+func (t *thread) forget(r *translate.Request) {
+	if t == nil || len(t.turns) == 0 && len(t.items) == 0 {
+		return
+	}
+	t.turns, t.items = nil, nil
+	r.History, r.Items, r.Turns = nil, nil, nil
+}
+
 // owner is whom a call's conversations belong to.
 func (c *call) owner() string { return c.who.Name }
 

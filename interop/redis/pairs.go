@@ -35,6 +35,7 @@ var pairs = []struct {
 	{"without Redis all pass, if it says so", with("open", func(w *world) error { return w.without((*world).kill, open) })},
 	{"without Redis none passes, if it says so", with("closed", func(w *world) error { return w.without((*world).kill, closed) })},
 	{"a Redis that stalls costs little", with("local", func(w *world) error { return w.without((*world).stall, local) })},
+	{"a conversation goes on at either, without a pause, and tells the truth while Redis is gone", with("local", conversation)},
 	{"a Redis that was never there is found when it comes", with("closed", late)},
 }
 
@@ -279,6 +280,7 @@ auth:
     - {name: shared, key: {value: %s}, limits: {requests: %d/h}}
     - {name: prober, key: {value: %s-prober}, limits: {requests: 1000000/h}}
 limits: {store: redis, on_error: %s, replicas: 2}
+state: {store: redis, timeout: 1s}
 redis: {url: {env: REDIS_URL}, timeout: %s}
 agents:
   - {name: demo, protocol: chat, url: "demo:chat"}
@@ -378,6 +380,64 @@ func (p *instance) post(key string) (int, http.Header, error) {
 		err = errors.New("an answer shows Redis' password")
 	}
 	return a.StatusCode, a.Header, err
+}
+
+// conversation chains turns at both proxies by turns, streaming and not.
+func conversation(w *world) error {
+	previous := ""
+	for i := range 10 {
+		id, status, text, err := w.proxies[i%2].say(previous, i%3 == 0)
+		if err != nil || status != http.StatusOK || id == previous || !strings.Contains(text, `"store":true`) || strings.Contains(text, `"previous_response_id":null`) != (i == 0) {
+			return fmt.Errorf("turn %d: %d %w: %s", i, status, err, text)
+		}
+		previous = id
+	}
+	back := w.kill()
+	if _, status, text, err := w.proxies[0].say("", false); err != nil || status != http.StatusOK || !strings.Contains(text, `"store":false`) {
+		return fmt.Errorf("a first turn without Redis: %d %w: %s", status, err, text)
+	}
+	if _, status, text, err := w.proxies[1].say(previous, false); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(text, "state_unavailable") {
+		return fmt.Errorf("a further turn without Redis: %d %w: %s", status, err, text)
+	}
+	if err := back(); err != nil {
+		return err
+	}
+	// This one keeps nothing on its disk.
+	return soon("conversations", func() error {
+		if _, status, text, err := w.proxies[1].say(previous, false); err != nil || status != http.StatusBadRequest || !strings.Contains(text, "previous_response_not_found") {
+			return fmt.Errorf("what Redis has forgotten: %d %w: %s", status, err, text)
+		}
+		_, status, text, err := w.proxies[0].say("", true)
+		if err != nil || status != http.StatusOK || !strings.Contains(text, `"store":true`) {
+			return fmt.Errorf("a first turn again: %d %w: %s", status, err, text)
+		}
+		return nil
+	})
+}
+
+// say is a turn of a conversation; id is that of its answer.
+func (p *instance) say(previous string, stream bool) (id string, status int, text string, err error) {
+	body := fmt.Sprintf(`{"model":"demo","input":"hello","stream":%v`, stream)
+	if previous != "" {
+		body += fmt.Sprintf(`,"previous_response_id":%q`, previous)
+	}
+	r, err := http.NewRequest(http.MethodPost, p.url+"/v1/responses", strings.NewReader(body+"}"))
+	if err != nil {
+		return "", 0, "", err
+	}
+	r.Header.Set("Authorization", "Bearer "+key+"-prober")
+	r.Header.Set("Content-Type", "application/json")
+	a, err := client.Do(r)
+	if err != nil {
+		return "", 0, "", err
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	text = string(b)
+	if at := strings.Index(text, `"id":"resp_`); at >= 0 {
+		id, _, _ = strings.Cut(text[at+len(`"id":"`):], `"`)
+	}
+	return id, a.StatusCode, text, err
 }
 
 // metric returns the value of a metric without labels.
