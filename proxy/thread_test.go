@@ -547,3 +547,56 @@ func TestIDsOfABackendReachNoOther(t *testing.T) {
 		t.Errorf("the other backend was asked %d times", n)
 	}
 }
+
+// TestAPastThatGoesMeanwhile: an answer whose past is deleted while it is made is not kept, for nobody could go on from it.
+func TestAPastThatGoesMeanwhile(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	n := 0
+	b := stage(t, func(v *visit) {
+		if n++; n == 2 {
+			<-gate
+		}
+		v.tell("chat", fmt.Sprintf("answer %d", n))
+	})
+	r := start(t, keepingYAML("chat", b.addr))
+	one := r.respond(`"input":"one"`).Get("id").String()
+	b.asked()
+	done := make(chan gjson.Result, 1)
+	go func() { done <- r.respond(`"input":"two"` + previous(one)) }()
+	b.asked()
+	if got := r.request("DELETE", "/v1/responses/"+one, ""); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	close(gate)
+	two := <-done
+	if two.Get("store").Bool() || !strings.Contains(two.Raw, "answer 2") {
+		t.Errorf("got %s", two)
+	}
+	if got := r.request("GET", "/v1/responses/"+two.Get("id").String(), ""); got.status != 404 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// TestTruncationKeepsCallsAndResultsTogether: where a call is left out its result is too.
+func TestTruncationKeepsCallsAndResultsTogether(t *testing.T) {
+	t.Parallel()
+	n := 0
+	b := stage(t, func(v *visit) {
+		if n++; n == 1 {
+			v.json(200, `{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_7","type":"function","function":{"name":"weather","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}`)
+			return
+		}
+		v.tell("chat", "fine")
+	})
+	r := start(t, keepingYAML("chat", b.addr, "max_input_tokens: 1000"))
+	tools := `,"truncation":"auto","tools":[{"type":"function","name":"weather","parameters":{"type":"object"}}]`
+	one := r.respond(`"input":"` + strings.Repeat("word ", 500) + `"` + tools).Get("id").String()
+	two := r.respond(`"input":[{"type":"function_call_output","call_id":"call_7","output":"rain"}]` + tools + previous(one)).Get("id").String()
+	b.asked()
+	b.asked()
+	r.respond(`"input":"` + strings.Repeat("more ", 300) + `"` + tools + previous(two))
+	if got := b.asked(); strings.Contains(got, "call_7") || strings.Contains(got, "word word") || !strings.Contains(got, "more more") {
+		t.Errorf("got %.300s", got)
+	}
+}

@@ -348,3 +348,62 @@ func TestCognipeerLinksWhatTheAssistantShowed(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestCognipeerNamesConversations: with state a resp_ id names what was said before; what is no such id begins anew, and is in
+// the ledger. The input is looked at before the id is.
+func TestCognipeerNamesConversations(t *testing.T) {
+	t.Parallel()
+	decode := func(body string) *Request {
+		t.Helper()
+		r, e := cognipeerProtocol.DecodeRequest(&Inbound{Body: []byte(body), Lazy: true, State: true})
+		if e != nil {
+			t.Fatal(e)
+		}
+		return r
+	}
+	r := decode(`{"model":"a","input":"x","previous_response_id":"resp_1","store":false}`)
+	if e := r.Check(); r.Previous != "resp_1" || r.Store != No || e != nil || r.Complete() != nil || r.Ledger.Len() > 0 {
+		t.Errorf("got %q, %v, ledger %v", r.Previous, e, r.Ledger.Names())
+	}
+	r = decode(`{"model":"a","input":"x","previous_response_id":"conv-7"}`)
+	if e := r.Complete(); r.Previous != "" || e != nil || strings.Join(r.Ledger.Names(), " ") != "previous_response_id" {
+		t.Errorf("got %q, %v, ledger %v", r.Previous, e, r.Ledger.Names())
+	}
+	r = decode(`{"model":"a","input":"","previous_response_id":"resp_1"}`)
+	if e := r.Check(); e == nil || e.Param != "input" {
+		t.Errorf("got %v", e)
+	}
+	for _, member := range []string{`"conversation":"conv_1"`, `"background":true`} {
+		r = decode(`{"model":"a","input":"x",` + member + `}`)
+		if e := r.Complete(); e == nil || e.Status != 400 || strings.Contains(e.Message, "stores no responses") || !strings.Contains(member, e.Param) {
+			t.Errorf("%s: got %v", member, e)
+		}
+	}
+}
+
+// TestCognipeerGoesOn in a conversation of the backend's with what is new, tools' results among it; where it does not go
+// on it is told all, and no id of ours.
+func TestCognipeerGoesOn(t *testing.T) {
+	t.Parallel()
+	before := []string{`{"type":"message","role":"user","content":"one"}`, `{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}`}
+	for _, c := range []struct{ name, input, handle, want string }{
+		{"on", `"two"`, "h1", `{"model":"m","input":"two","previous_response_id":"resp_h1"}`},
+		{"a result", `[{"type":"function_call_output","call_id":"c","output":"18"}]`, "h1", `{"model":"m","input":"Result of the tool: 18","previous_response_id":"resp_h1"}`},
+		{"anew", `"two"`, "", `{"model":"m","input":"System: S\n\nUser: one\n\nAssistant called f: {}\n\nResult of f: 18\n\nUser: two"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, e := responsesProtocol.DecodeRequest(&Inbound{Lazy: true, State: true, Body: []byte(`{"model":"m","previous_response_id":"resp_ours","input":` + c.input + `}`)})
+			if e != nil {
+				t.Fatal(e)
+			}
+			if r.Handle, r.Goes, r.Kept = c.handle, c.handle != "", true; !r.Goes {
+				r.History = append(append(r.History, before...), `{"type":"function_call_output","call_id":"c","output":"18"}`)
+			}
+			got, e := cognipeerProtocol.Encode(nil, r, &Agent{Name: "ag", SystemPrompt: "S"}, false)
+			if e != nil || string(got) != c.want {
+				t.Errorf("got  %s %v\nwant %s", got, e, c.want)
+			}
+		})
+	}
+}

@@ -2,12 +2,10 @@ package state
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/url"
+	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +33,10 @@ const (
 //
 // Every call is one round trip of one script, which Redis runs as a whole and by its own clock. A call that fails or takes longer than
 // the timeout is not tried again: nobody knows whether it was made, and its connection is closed, so that a late
-// reply reaches nobody. While Redis is gone calls fail, each within its timeout, and dialling begins anew with each; when it is
-// back, what it holds is what there is: a server that forgot everything has no conversations. What Save has acknowledged outlives
+// reply reaches nobody; every reply bears the number of its call, too. One that is larger than the limits allow is refused before there is
+// room for it. A cluster's redirections are followed. While Redis is gone calls fail, each within its timeout, and dialling begins anew with each; when it is
+// back, what it holds is what there is: a server that forgot everything has no conversations. While it is out of memory it is read
+// and nothing new is saved. What Save has acknowledged outlives
 // the processes of the proxy, and Redis as far as that is set up to (appendonly). It needs Redis 5 or newer, and one
 // that throws nothing away by itself (maxmemory-policy noeviction): a conversation of which it dropped a part is not found.
 //
@@ -44,11 +44,16 @@ const (
 // hundred at a time.
 type Redis struct {
 	limits  Limits
+	to      redisTarget
 	timeout time.Duration
-	prefix  string
+	prefix  string // "{…}:"
 	pool    *redis.Pool
 	closed  atomic.Bool
 	now     func() time.Duration // how far the clock of a test is ahead of Redis'
+
+	node     atomic.Pointer[string] // where the slot is, as the cluster's latest redirection had it; nil: where the URL says
+	failedAt atomic.Int64           // when a connection failed last, Unix nanoseconds: those that idled since are not trusted
+	number   atomic.Int64           // of the latest call
 
 	mu    sync.Mutex
 	stats Stats
@@ -59,9 +64,9 @@ var _ Store = (*Redis)(nil)
 // NewRedis returns a store that dials when it is first used. The errors are of the configuration alone, and repeat nothing of the
 // URL, which may hold a password.
 func NewRedis(c RedisConfig, l Limits) (*Redis, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
-		return nil, errors.New("redis: this is no URL of the form redis://[user:password@]host:port/db")
+	to, err := parseRedisURL(c.URL)
+	if err != nil {
+		return nil, err
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Second
@@ -69,33 +74,11 @@ func NewRedis(c RedisConfig, l Limits) (*Redis, error) {
 	if c.Prefix == "" {
 		c.Prefix = "dragoman-state"
 	}
-	s := &Redis{limits: l, timeout: c.Timeout, prefix: "{" + c.Prefix + "}:", now: func() time.Duration { return 0 }}
-	options := []redis.DialOption{
-		redis.DialConnectTimeout(c.Timeout), redis.DialReadTimeout(c.Timeout), redis.DialWriteTimeout(c.Timeout),
-		redis.DialTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12}),
-	}
-	dial := func(ctx context.Context) (redis.Conn, error) { return redis.DialURLContext(ctx, c.URL, options...) }
-	if u.Scheme == "unix" {
-		if password, ok := u.User.Password(); ok {
-			options = append(options, redis.DialPassword(password), redis.DialUsername(u.User.Username()))
-		}
-		if db, err := strconv.Atoi(u.Query().Get("db")); err == nil {
-			options = append(options, redis.DialDatabase(db))
-		}
-		dial = func(ctx context.Context) (redis.Conn, error) {
-			return redis.DialContext(ctx, "unix", u.Path, options...)
-		}
-	}
+	s := &Redis{limits: l, to: to, timeout: c.Timeout, prefix: "{" + c.Prefix + "}:", now: func() time.Duration { return 0 }}
+	// Numbers of calls begin anywhere, so that those of two processes behind one balancing proxy do not meet.
+	s.number.Store(rand.Int64N(1 << 51)) //nolint:gosec // no secret: it tells one call's reply from another's
 	s.pool = &redis.Pool{
-		DialContext: dial,
-		TestOnBorrowContext: func(ctx context.Context, conn redis.Conn, used time.Time) error {
-			if time.Since(used) < redisAsk {
-				return nil
-			}
-			_, err := redis.DoContext(conn, ctx, "PING")
-			return err
-		},
-		MaxIdle: redisConns, MaxActive: redisConns, IdleTimeout: redisIdle, Wait: true,
+		DialContext: s.connect, TestOnBorrowContext: s.usable, MaxIdle: redisConns, MaxActive: redisConns, IdleTimeout: redisIdle, Wait: true,
 	}
 	return s, nil
 }
@@ -108,6 +91,7 @@ func NewRedis(c RedisConfig, l Limits) (*Redis, error) {
 const redisHead = `local P, i = KEYS[1], 0
 local function arg() i = i + 1 return ARGV[i] end
 local function num() return tonumber(arg()) end
+local call = arg()
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + num()
 local o, ttl = arg(), num()
@@ -116,9 +100,9 @@ local function fresh(c)
   local used = redis.call('ZSCORE', P .. 'z:' .. o, c)
   return used and (ttl == 0 or tonumber(used) > now - ttl)
 end
-local function use(c)
-  redis.call('ZADD', P .. 'z:' .. o, now, c)
-  redis.call('ZADD', P .. 'z', now, o .. '/' .. c)
+local function use(c, how)
+  how('ZADD', P .. 'z:' .. o, now, c)
+  how('ZADD', P .. 'z', now, o .. '/' .. c)
   if ttl > 0 then
     redis.call('PEXPIRE', data(o, c, 't'), ttl)
     redis.call('PEXPIRE', data(o, c, 'o'), ttl)
@@ -140,13 +124,14 @@ local function drop(w, c)
 end
 `
 
-var redisRead = redis.NewScript(1, redisHead+`local reply = {}
+// In reading it does not matter if the use of a conversation cannot be noted because the server is out of memory.
+var redisRead = newRedisScript(redisHead + `local reply = {call}
 for _ = 1, num() do
   local c = arg()
   local t = {}
   if fresh(c) then
     t = redis.call('HGETALL', data(o, c, 't'))
-    use(c)
+    use(c, redis.pcall)
   end
   reply[#reply + 1] = t
 end
@@ -155,14 +140,16 @@ for _ = 1, num() do
   local v = false
   if fresh(c) then
     v = redis.call('HGET', data(o, c, k), n)
-    if v then use(c) end
+    if v then use(c, redis.pcall) end
   end
   reply[#reply + 1] = v
 end
 return reply
 `)
 
-var redisSave = redis.NewScript(1, redisHead+`local most, mine, one, over = num(), num(), num(), num()
+// The first thing that a change of a new conversation writes is a value: a server that is out of memory refuses a script's first write
+// alone, and must not be made to forget that by the removal of nothing.
+var redisSave = newRedisScript(redisHead + `local most, mine, one, over = num(), num(), num(), num()
 local expired, own, all = 0, 0, 0
 if ttl > 0 then
   for _, m in ipairs(redis.call('ZRANGEBYSCORE', P .. 'z', '-inf', now - ttl, 'LIMIT', 0, 100)) do
@@ -173,7 +160,7 @@ if ttl > 0 then
 end
 local function result(word)
   local t = redis.call('HMGET', P .. 'total', 'convs', 'bytes')
-  return {word, expired, own, all, tonumber(t[1] or '0'), tonumber(t[2] or '0')}
+  return {call, word, expired, own, all, tonumber(t[1] or '0'), tonumber(t[2] or '0')}
 end
 for _ = 1, num() do
   local c, k, n = arg(), arg(), arg()
@@ -182,7 +169,10 @@ end
 local sizes, entries, whole, order = {}, {}, {}, {}
 local function of(c)
   if not sizes[c] then
-    if not fresh(c) then drop(o, c) end
+    if redis.call('ZSCORE', P .. 'z:' .. o, c) and not fresh(c) then
+      drop(o, c)
+      expired = expired + 1
+    end
     sizes[c] = size(o, c)
     order[#order + 1] = c
   end
@@ -240,7 +230,7 @@ for _, c in ipairs(order) do
   else
     if not redis.call('ZSCORE', P .. 'z', o .. '/' .. c) then redis.call('HINCRBY', P .. 'total', 'convs', 1) end
     grow(o, c, sizes[c] - size(o, c))
-    use(c)
+    use(c, redis.call)
   end
 end
 local function room(zset, least, has)
@@ -266,25 +256,32 @@ if most > 0 then room(P .. 'z', most, function() return tonumber(redis.call('HGE
 return result('ok')
 `)
 
-var redisLease = redis.NewScript(1, redisHead+`local key, what, holder, time = P .. 'l:' .. o .. ':' .. arg(), arg(), arg(), num()
+var redisLease = newRedisScript(redisHead + `local key, what, holder, time = P .. 'l:' .. o .. ':' .. arg(), arg(), arg(), num()
 local has, till = redis.call('GET', key), 0
 if has then
   local at = string.find(has, ' ', 1, true)
   till, has = tonumber(string.sub(has, 1, at - 1)), string.sub(has, at + 1)
   if till <= now then has = false end
 end
-if what == 'ask' then return has or '' end
+if what == 'ask' then return {call, has or ''} end
 if what == 'give' then
   if has == holder then redis.call('DEL', key) end
-  return ''
+  return {call, ''}
 end
-if has and has ~= holder then return '' end
+if has and has ~= holder then return {call, ''} end
 redis.call('SET', key, string.format('%.0f', now + time) .. ' ' .. holder, 'PX', time)
-return holder
+return {call, holder}
 `)
 
-// do runs a script.
-func (s *Redis) do(ctx context.Context, script *redis.Script, owner string, args ...any) (any, error) {
+// redisScript is a script and the name under which a server knows it that has run it.
+type redisScript struct{ text, hash string }
+
+func newRedisScript(text string) redisScript {
+	return redisScript{text, redis.NewScript(1, text).Hash()}
+}
+
+// do runs a script, whose reply has so many bytes and lists at most. It returns the reply without the number of the call.
+func (s *Redis) do(ctx context.Context, script redisScript, owner string, room int64, lists int, args ...any) ([]any, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
@@ -293,17 +290,22 @@ func (s *Redis) do(ctx context.Context, script *redis.Script, owner string, args
 	}
 	ctx, stop := context.WithTimeout(ctx, s.timeout)
 	defer stop()
-	conn, err := s.pool.GetContext(ctx)
+	call := redisCall{number: strconv.FormatInt(s.number.Add(1), 10), bytes: room, lists: lists}
+	all := append([]any{s.now().Milliseconds(), hashOwner(owner), s.limits.TTL.Milliseconds()}, args...)
+	var reply any
+	var err error
+	ask := ""
+	for range redisHops {
+		reply, err = s.once(ctx, script, call, ask, all)
+		var moved bool
+		if ask, moved = s.redirected(err); !moved {
+			break
+		}
+	}
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	defer conn.Close() //nolint:errcheck // one that failed is closed by the pool
-	all := append([]any{s.prefix, s.now().Milliseconds(), hashOwner(owner), s.limits.TTL.Milliseconds()}, args...)
-	reply, err := script.DoContext(ctx, conn, all...)
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	return reply, nil
+	return redis.Values(reply, nil)
 }
 
 // failed is an error without what the server may have repeated of our arguments.
@@ -311,14 +313,24 @@ func (s *Redis) failed(err error) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}
-	if said, ok := errors.AsType[redis.Error](err); ok {
-		word, _, _ := strings.Cut(string(said), " ")
-		if len(word) > 20 || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			word = "ERR"
-		}
-		return fmt.Errorf("redis refused: %s", word)
+	if word := redisWord(err); word != "" {
+		return redisRefusal(word)
+	}
+	if errors.Is(err, errRedisReply) || errors.Is(err, errRedisLarge) {
+		return err
 	}
 	return fmt.Errorf("redis: %w", err)
+}
+
+// readRoom is what a reply with some conversations or entries has at most. What an entry counts is more than what it is sent with.
+func (s *Redis) readRoom(items int) int64 {
+	most := int64(1 << 30) // without a limit: the largest that can be configured
+	for _, l := range [...]int64{s.limits.MaxConversationBytes, s.limits.MaxOwnerBytes, s.limits.MaxBytes} {
+		if l > 0 {
+			most = min(most, l)
+		}
+	}
+	return redisSmall + int64(items)*(most+EntryOverhead)
 }
 
 var errRedisReply = errors.New("redis: the reply makes no sense")
@@ -335,11 +347,12 @@ func (s *Redis) Read(ctx context.Context, owner string, r Read) (Found, error) {
 	for _, ref := range r.Refs {
 		args = append(args, ref.Conv, string(rune(ref.Kind)), ref.Name)
 	}
-	reply, err := redis.Values(s.do(ctx, redisRead, owner, args...))
+	items := len(r.Convs) + len(r.Refs)
+	reply, err := s.do(ctx, redisRead, owner, s.readRoom(items), 1+len(r.Convs), args...)
 	if err != nil {
 		return none, err
 	}
-	if len(reply) != len(r.Convs)+len(r.Refs) {
+	if len(reply) != items {
 		return none, errRedisReply
 	}
 	found := Found{Turns: make([][]Entry, len(r.Convs)), Values: make([][]byte, len(r.Refs))}
@@ -383,7 +396,7 @@ func (s *Redis) Save(ctx context.Context, owner string, c Change) error {
 	for _, e := range c.Put {
 		args = append(args, e.Conv, string(rune(e.Kind)), e.Name, e.Value)
 	}
-	reply, err := redis.Values(s.do(ctx, redisSave, owner, args...))
+	reply, err := s.do(ctx, redisSave, owner, redisSmall, 1, args...)
 	if err != nil {
 		return err
 	}
@@ -411,19 +424,35 @@ func (s *Redis) Save(ctx context.Context, owner string, c Change) error {
 
 // Lease implements [Store].
 func (s *Redis) Lease(ctx context.Context, owner, name, holder string, ttl time.Duration) (bool, error) {
-	got, err := redis.String(s.do(ctx, redisLease, owner, name, "take", holder, max(ttl.Milliseconds(), 1)))
+	got, err := s.lease(ctx, owner, name, "take", holder, max(ttl.Milliseconds(), 1))
 	return err == nil && got == holder, err
 }
 
 // Leased implements [Store].
 func (s *Redis) Leased(ctx context.Context, owner, name string) (string, error) {
-	return redis.String(s.do(ctx, redisLease, owner, name, "ask", "", 0))
+	return s.lease(ctx, owner, name, "ask", "", 0)
 }
 
 // Release implements [Store].
 func (s *Redis) Release(ctx context.Context, owner, name, holder string) error {
-	_, err := s.do(ctx, redisLease, owner, name, "give", holder, 0)
+	_, err := s.lease(ctx, owner, name, "give", holder, 0)
 	return err
+}
+
+// lease returns who has it.
+func (s *Redis) lease(ctx context.Context, owner, name, what, holder string, ms int64) (string, error) {
+	reply, err := s.do(ctx, redisLease, owner, redisSmall, 1, name, what, holder, ms)
+	if err != nil {
+		return "", err
+	}
+	if len(reply) != 1 {
+		return "", errRedisReply
+	}
+	who, ok := reply[0].([]byte)
+	if !ok {
+		return "", errRedisReply
+	}
+	return string(who), nil
 }
 
 // Stats implements [Store].

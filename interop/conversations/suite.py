@@ -238,6 +238,66 @@ def background():
     equal(sdk().responses.cancel(rid).status, "completed")
 
 
+def refusal(kind, call):
+    """What a client is told of an id, without the id itself."""
+    try:
+        call()
+    except kind as e:
+        return e.status_code, e.code, e.body.get("type"), e.body.get("param")
+    raise AssertionError("it was shown")
+
+
+@test("somebody else's and what never was are told in the same words, in Python")
+def owners():
+    client, other = sdk(), sdk(BOB)
+    c = client.conversations.create(items=[{"type": "message", "role": "user", "content": "My name is Ann."}])
+    r = client.responses.create(model="cycls", input="hello", conversation=c.id)
+    item = client.conversations.items.list(c.id, order="asc").data[0].id
+    asked = [lambda k, rid, cid: k.responses.retrieve(rid), lambda k, rid, cid: k.responses.delete(rid), lambda k, rid, cid: k.responses.cancel(rid),
+             lambda k, rid, cid: k.responses.input_items.list(rid), lambda k, rid, cid: list(k.responses.retrieve(rid, stream=True)),
+             lambda k, rid, cid: k.conversations.retrieve(cid), lambda k, rid, cid: k.conversations.update(cid, metadata={"a": "b"}),
+             lambda k, rid, cid: k.conversations.delete(cid), lambda k, rid, cid: k.conversations.items.list(cid),
+             lambda k, rid, cid: k.conversations.items.retrieve(item, conversation_id=cid), lambda k, rid, cid: k.conversations.items.delete(item, conversation_id=cid),
+             lambda k, rid, cid: k.conversations.items.create(cid, items=[{"type": "message", "role": "user", "content": "x"}])]
+    missing = (r.id[:-4] + "0000" if not r.id.endswith("0000") else r.id[:-4] + "1111", c.id[:-4] + "0000" if not c.id.endswith("0000") else c.id[:-4] + "1111")
+    for i, call in enumerate(asked):
+        foreign = refusal(openai.NotFoundError, lambda call=call: call(other, r.id, c.id))
+        check(foreign == refusal(openai.NotFoundError, lambda call=call: call(other, *missing)), f"{i}: {foreign}")
+    for name, of in (("previous_response_id", (r.id, missing[0])), ("conversation", (c.id, missing[1]))):
+        told = [refusal(openai.APIStatusError, lambda v=v: other.responses.create(model="cycls", input="on", **{name: v})) for v in of]
+        check(told[0] == told[1] and told[0][0] in (400, 404), f"{name}: {told}")
+    equal(client.responses.retrieve(r.id).id, r.id)
+    equal(client.conversations.retrieve(c.id).id, c.id)
+    unkept = client.responses.create(model="cycls", input="hello", store=False)
+    refusal(openai.NotFoundError, lambda: client.responses.retrieve(unkept.id))
+
+
+@test("a running answer in the background is left, followed again and cancelled, in Python")
+def running():
+    client = sdk()
+    seen = []
+    with client.responses.create(model="cycls", input="wait one", background=True, stream=True) as s:
+        for e in s:
+            seen.append(e)
+            if e.type == "response.output_text.delta":
+                break
+    rid = seen[0].response.id
+    equal(client.responses.retrieve(rid).status, "in_progress")
+    with client.responses.retrieve(rid, stream=True, starting_after=seen[1].sequence_number) as s:
+        rest = []
+        for e in s:
+            rest.append(e)
+            if e.type == "response.output_text.delta" and len(rest) == len(seen) - 2:
+                httpx.post(f"{cycls.url}/interop/release/one", timeout=PATIENCE).raise_for_status()
+    equal([e.to_dict() for e in rest[: len(seen) - 2]], [e.to_dict() for e in seen[2:]])
+    equal(rest[-1].type, "response.completed")
+    equal(rest[-1].response.output_text, "first second")
+    held = client.responses.create(model="cycls", input="wait two", background=True)
+    equal(client.responses.cancel(held.id).status, "cancelled")
+    equal(client.responses.retrieve(held.id).status, "cancelled")
+    check(refusal(openai.BadRequestError, lambda: client.responses.create(model="cycls", input="on", previous_response_id=held.id)), "gone on from")
+
+
 @test("the web client of Cycls over a Chat agent: its newest message alone, and an id")
 def web_client():
     query = ""
