@@ -829,7 +829,7 @@ func TestBatchWaitsForPlaces(t *testing.T) {
 		running.Add(-1)
 		v.json(200, `{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":300,"completion_tokens":100,"total_tokens":400}}`)
 	})
-	r := start(t, authYAML(", limits: {concurrent: 1, tokens: 1000000/d}")+"limits: {queue: {length: 9, wait: 50s}}\n"+agentYAML("chat", back.addr))
+	r := start(t, authYAML(", limits: {concurrent: 1, tokens: 20000/d}")+"limits: {queue: {length: 9, wait: 50s}}\n"+agentYAML("chat", back.addr))
 	item := `{"agent_config":{"agent_name":"it"},"task":"hello"}`
 	for range 2 {
 		got := r.post("/v1/agent/batch/completions", "["+item+","+item+","+item+"]", bearer(goodKey))
@@ -842,7 +842,7 @@ func TestBatchWaitsForPlaces(t *testing.T) {
 		t.Errorf("%d ran at the same time", n)
 	}
 	left, _ := strconv.Atoi(r.ask("GET", "/v1/rate/limits", "", bearer(goodKey)).header.Get("X-Ratelimit-Remaining-Tokens"))
-	if got := 1_000_000 - left; got < 2300 || got > 2400 {
+	if got := 20_000 - left; got < 2300 || got > 2400 {
 		t.Errorf("charged %d, want 2400", got)
 	}
 }

@@ -31,9 +31,9 @@ type callers struct {
 const keyFileAge = 2 * time.Second
 
 // newLimiter makes the counts that every configuration of this process shares.
-func (s *Server) newLimiter(conf *config.Config) error {
+func (s *Server) newLimiter(conf *config.Config, now func() time.Time) error {
 	o := ratelimit.Options{
-		OnError: onError(conf.Limits.OnError), Replicas: conf.Limits.Replicas,
+		OnError: onError(conf.Limits.OnError), Replicas: conf.Limits.Replicas, Now: now,
 		Queue:   ratelimit.Queue{Length: conf.Limits.Queue.Length, Wait: conf.Limits.Queue.Wait},
 		Changed: func(state ratelimit.State, err error) { s.limiterChanged(conf.Limits.OnError, state, err) },
 	}

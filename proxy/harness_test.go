@@ -41,7 +41,8 @@ type running struct {
 }
 
 // start runs a proxy with a configuration in YAML, which lets everybody in unless it says something about auth, and keeps
-// no conversations unless it says something about state. Demo agents answer at once. tune changes what no configuration can, before clients come.
+// no conversations unless it says something about state. Demo agents answer at once. No rate refills: the clock of the limits stands. tune changes
+// what no configuration can, before clients come.
 func start(t *testing.T, yaml string, tune ...func(*Server)) *running {
 	t.Helper()
 	return startOver(t, "tcp", yaml, tune...)
@@ -96,7 +97,8 @@ func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running 
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	agents := demo.New(0)
-	s, err := New(conf, zap.New(core), agents.Dial)
+	began := time.Now()
+	s, err := build(conf, zap.New(core), agents.Dial, func() time.Time { return began }) // no rate refills, however slow the machine
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,11 @@ type Server struct {
 // New builds a proxy from a valid configuration. demo reaches the embedded
 // agents; it may be nil if the configuration names none.
 func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
+	return build(c, log, demo, nil)
+}
+
+// build is New with a clock for the rates, by which tests let no time pass; nil is the true one.
+func build(c *config.Config, log *zap.Logger, demo DemoDialer, rates func() time.Time) (*Server, error) {
 	s := &Server{
 		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime,
 		running: map[*call]struct{}{}, idle: make(chan struct{}),
@@ -65,7 +70,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 	s.demo, s.stop, s.access = demo, make(chan struct{}), log.Named("access")
 	s.meters = newMeters(s)
 	s.countReloads()
-	if err := s.newLimiter(c); err != nil {
+	if err := s.newLimiter(c, rates); err != nil {
 		return nil, err
 	}
 	snap, err := s.newSnapshot(c, nil)
