@@ -80,6 +80,28 @@ func (r reply) response() gjson.Result {
 	return last
 }
 
+// TestDemoAgentsAreTold asks the embedded agents what was said to another one of them.
+func TestDemoAgentsAreTold(t *testing.T) {
+	t.Parallel()
+	yaml := "state: {store: memory}\nagents:\n"
+	for _, name := range translate.Names() {
+		yaml += "  - {name: " + name + ", protocol: " + name + ", url: \"demo:" + name + "\", model: m}\n"
+	}
+	r := start(t, yaml)
+	id := r.post("/v1/responses", `{"model":"cycls","input":[{"role":"user","content":"My name is Ann."},
+		{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"rain"}]}`, "").response().Get("id").String()
+	for _, name := range translate.Names() {
+		got := r.post("/v1/responses", `{"model":"`+name+`","input":"What did I say?","previous_response_id":"`+id+`"}`, "")
+		said := got.response().Get("output.#(type=message).content.0.text").String()
+		if !strings.HasPrefix(said, "You said: “") || !strings.Contains(said, "My name is Ann.") || !strings.Contains(said, "rain") {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+		if folded := name == "cognipeer" || name == "ticos"; folded == strings.HasPrefix(said, "You said: “My name is Ann.”, “") {
+			t.Errorf("%s was told otherwise: %s", name, said)
+		}
+	}
+}
+
 // TestTenTurns chains ten turns without a pause, streaming and not by turns, over every backend: each agent hears
 // all that was said before, in order, and nothing is stored at a backend.
 func TestTenTurns(t *testing.T) {

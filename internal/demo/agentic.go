@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // serveSwarms speaks the Swarms API: one task for one configured agent.
@@ -15,6 +17,12 @@ func serveSwarms(x *exchange) {
 	}
 	q := question{text: x.doc.Get("task").String(), model: c.Get("model_name").String(), tool: offers(c.Get("tools_list_dictionary"))}
 	q.stream = c.Get("streaming_on").Bool() || x.doc.Get("stream").Bool()
+	x.doc.Get("history").ForEach(func(_, m gjson.Result) bool {
+		if m.Get("role").String() == "user" {
+			q.before = append(q.before, m.Get("content").String())
+		}
+		return true
+	})
 	// There is no place for a tool's result but the task and the history: the
 	// question about the weather is answered when the task speaks of a result.
 	if i := strings.Index(q.text, "result"); i >= 0 {

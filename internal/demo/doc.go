@@ -11,5 +11,7 @@
 //     it call the tool; the tool's result makes it answer with that result;
 //   - a message that begins with "fail" makes it fail in the middle of its
 //     answer; "refuse" makes it answer 429 before the first byte;
+//   - a message that begins with "what did I say" makes it tell what the user and the
+//     tools had said before, if its protocol told it;
 //   - anything else makes it show what its protocol can carry.
 package demo

@@ -128,9 +128,9 @@ func readResponses(doc gjson.Result) question {
 	in.ForEach(func(_, item gjson.Result) bool {
 		switch {
 		case item.Get("type").String() == "function_call_output":
-			q.result = flatten(item.Get("output"))
+			q.hears(flatten(item.Get("output")), true)
 		case item.Get("role").String() == "user":
-			q.text, q.result = flatten(item.Get("content")), ""
+			q.hears(flatten(item.Get("content")), false)
 		}
 		return true
 	})

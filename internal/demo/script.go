@@ -37,9 +37,10 @@ type piece struct {
 
 // question is what an agent needs to know of a request.
 type question struct {
-	text   string // the last message of the user
-	result string // a tool's result, if that is what came last
-	tool   bool   // get_weather is on offer
+	text   string   // the last message of the user
+	result string   // a tool's result, if that is what came last
+	before []string // what the user and the tools had said before
+	tool   bool     // get_weather is on offer
 	stream bool
 	model  string
 	limit  int64 // of tokens; 0 if there is none
@@ -47,12 +48,30 @@ type question struct {
 
 const weatherTool = "get_weather"
 
+// hears takes what came last, of a user or of a tool.
+func (q *question) hears(text string, tool bool) {
+	last := q.text
+	if q.result != "" {
+		last = q.result
+	}
+	if last != "" {
+		q.before = append(q.before, last)
+	}
+	if q.result = ""; tool {
+		q.result = text
+		return
+	}
+	q.text = text
+}
+
 // answer is what an agent says.
 func answer(q question) []piece {
 	said := strings.TrimSpace(q.text)
 	switch {
 	case q.result != "":
 		return []piece{{kind: text, text: "The tool says: " + q.result}}
+	case len(q.before) > 0 && strings.HasPrefix(strings.ToLower(said), "what did i say"):
+		return []piece{{kind: text, text: "You said: “" + strings.Join(q.before, "”, “") + "”."}}
 	case strings.HasPrefix(strings.ToLower(said), "fail"):
 		return []piece{{kind: text, text: "I will try, but "}, {kind: broken, text: "the demo agent was asked to fail"}}
 	case q.tool && strings.Contains(strings.ToLower(said), "weather"):
@@ -164,9 +183,9 @@ func readChat(doc gjson.Result) question {
 		}
 		switch m.Get("role").String() {
 		case "user":
-			q.text, q.result = t, ""
+			q.hears(t, false)
 		case "tool":
-			q.result = t
+			q.hears(t, true)
 		}
 		return true
 	})

@@ -25,7 +25,7 @@ func conversation(url, key, model string) error {
 	}
 	heard := func(text string, words ...string) error {
 		for _, w := range words {
-			if model == "cycls" && !strings.Contains(text, w) {
+			if !strings.Contains(text, w) {
 				return fmt.Errorf("%q does not tell of %q", text, w)
 			}
 		}
@@ -48,7 +48,7 @@ func conversation(url, key, model string) error {
 	if err != nil {
 		return err
 	}
-	stream := client.Responses.NewStreaming(ctx, responses.ResponseNewParams{Model: model, Input: text("And now?"), PreviousResponseID: param.NewOpt(one.ID)})
+	stream := client.Responses.NewStreaming(ctx, responses.ResponseNewParams{Model: model, Input: text("What did I say?"), PreviousResponseID: param.NewOpt(one.ID)})
 	var two responses.Response
 	for stream.Next() {
 		if e := stream.Current(); e.Type == "response.completed" {
