@@ -282,6 +282,12 @@ func TestTurnsOfAConversationGoOneByOne(t *testing.T) {
 	go func() { done <- r.respond(`"input":"first",` + members) }()
 	b.asked()
 	hasty.refuses(`"input":"hasty",`+members, 409, "conversation_locked")
+	for _, edit := range [][3]string{{"POST", "/items", `{"items":[{"role":"user","content":"an aside"}]}`}, {"DELETE", "", ""}} { // nothing comes between a turn and its answer
+		got := hasty.request(edit[0], "/v1/conversations/"+conv+edit[1], edit[2])
+		if got.status != 409 || gjson.Get(got.body, "error.code").String() != "conversation_locked" {
+			t.Errorf("%s: %d %s", edit, got.status, got.body)
+		}
+	}
 	go func() { done <- r.respond(`"input":"second",` + members) }()
 	close(gate)
 	<-done

@@ -606,12 +606,12 @@ func (c *call) giveHistory(r *translate.Request) *translate.Error {
 	return nil
 }
 
-// withoutSecrets are items without reasoning that only the agent which made it can read.
+// withoutSecrets are items without reasoning that is for the agent which made it: sealed, or in that agent's own words.
 func withoutSecrets(items string) string {
 	var b []byte
 	dropped := false
 	gjson.Parse("[" + items + "]").ForEach(func(_, v gjson.Result) bool {
-		if v.Get("type").String() == "reasoning" && v.Get("encrypted_content").String() != "" {
+		if v.Get("type").String() == "reasoning" && (v.Get("encrypted_content").String() != "" || v.Get("content.0.text").String() != "") {
 			dropped = true
 			return true
 		}

@@ -379,6 +379,8 @@ func TestAnswersNameTheirAgent(t *testing.T) {
 	thinker := stage(t, func(v *visit) {
 		v.json(200, `{"id":"r","object":"response","created_at":1,"status":"completed","model":"m","output":[`+
 			`{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"SEALED"},`+
+			`{"id":"rs_2","type":"reasoning","summary":[{"type":"summary_text","text":"BRIEFLY"}]},`+
+			`{"id":"rs_3","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"ALOUD"}]},`+
 			`{"id":"msg_1","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"thought","annotations":[]}]}]}`)
 	})
 	other, third := telling(t, "responses"), telling(t, "chat")
@@ -396,7 +398,7 @@ func TestAnswersNameTheirAgent(t *testing.T) {
 	if got.status != 200 || got.header.Get("Dragoman-Agent") != "it" {
 		t.Fatalf("%d %s %s", got.status, got.header, got.body)
 	}
-	if asked := thinker.asked(); !order(asked, "think", "SEALED", "thought", "on") {
+	if asked := thinker.asked(); !order(asked, "think", "SEALED", "ALOUD", "thought", "on") || strings.Contains(asked, "BRIEFLY") {
 		t.Errorf("the same agent was not given back what is its own: %s", asked)
 	}
 	for name, b := range map[string]*stagedAgent{"other": other, "third": third} {
@@ -404,7 +406,7 @@ func TestAnswersNameTheirAgent(t *testing.T) {
 		if got.status != 200 || got.header.Get("Dragoman-Agent") != name {
 			t.Fatalf("%d %s %s", got.status, got.header, got.body)
 		}
-		if asked := b.asked(); !order(asked, "think", "thought", "on") || strings.Contains(asked, "SEALED") || strings.Contains(asked, "rs_1") {
+		if asked := b.asked(); !order(asked, "think", "thought", "on") || strings.Contains(asked, "SEALED") || strings.Contains(asked, "rs_1") || strings.Contains(asked, "ALOUD") || strings.Contains(asked, "BRIEFLY") {
 			t.Errorf("%s was asked %s", name, asked)
 		}
 	}

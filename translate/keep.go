@@ -157,7 +157,9 @@ func appendRespReplay(dst []byte, item gjson.Result) ([]byte, bool) {
 	kind := respText(item.Get("type"))
 	switch kind {
 	case "reasoning":
-		if respText(item.Get("encrypted_content")) == "" {
+		// Told in words (content), it is of a server that keeps it open and takes it back, such as vLLM with gpt-oss. OpenAI's
+		// summaries alone are refused there, behind an id that it does not know.
+		if respText(item.Get("encrypted_content")) == "" && item.Get("content.0.text").String() == "" {
 			return dst, false
 		}
 	case "message", "", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output":
