@@ -43,7 +43,11 @@ type readiness struct {
 	reasons []string
 }
 
-const readinessAge = time.Second
+const (
+	readinessAge = time.Second
+	// storeAge is how long the store of conversations may take to be looked at. It decides nothing, so no probe fails for it.
+	storeAge = readinessAge / 4
+)
 
 // ready reports whether requests should come here, and why.
 func (s *Server) ready() (bool, []string) {
@@ -77,6 +81,14 @@ func (s *Server) look() (good bool, reasons []string) {
 	}
 	agents := make([][]*probe, len(snap.conf.Agents))
 	var wait sync.WaitGroup
+	var unkept error
+	if s.state != nil {
+		wait.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, storeAge)
+			defer cancel()
+			unkept = s.state.Ping(ctx)
+		})
+	}
 	for i := range snap.conf.Agents {
 		conf := &snap.conf.Agents[i]
 		a := snap.agents[conf]
@@ -130,6 +142,12 @@ func (s *Server) look() (good bool, reasons []string) {
 		if counts {
 			counted++
 		}
+	}
+	switch { // told only: agents answer without it, and a shared store must not take every replica out
+	case unkept != nil:
+		reasons = append(reasons, "conversations cannot be kept now: "+unkept.Error())
+	case s.state != nil:
+		reasons = append(reasons, "conversations are kept")
 	}
 	if snap.tokens != nil && snap.tokens.Ready() != nil {
 		return false, append(reasons, "no token can be verified: the issuer's keys have never been had")

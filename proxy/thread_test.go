@@ -468,6 +468,7 @@ func (failing) Save(context.Context, string, state.Change) error {
 func (failing) Read(context.Context, string, state.Read) (state.Found, error) {
 	return state.Found{}, errors.New("the disk is gone")
 }
+func (failing) Ping(context.Context) error { return errors.New("the disk is gone") }
 
 // TestAStoreThatFails costs no answer, and no context in silence.
 func TestAStoreThatFails(t *testing.T) {
@@ -479,6 +480,12 @@ func TestAStoreThatFails(t *testing.T) {
 	}
 	r.refuses(`"input":"on","previous_response_id":"resp_`+strings.Repeat("0", 48)+`"`, 503, "state_unavailable")
 	op := r.operator()
+	if status, text := op.get("/readyz"); status != 200 || !strings.Contains(text, "conversations cannot be kept now: the disk is gone") { // told, and nobody is sent away
+		t.Errorf("%d %s", status, text)
+	}
+	if _, text := start(t, keepingYAML("chat", b.addr)).operator().get("/readyz"); !strings.Contains(text, "conversations are kept") {
+		t.Errorf("%s", text)
+	}
 	if _, m := op.get("/metrics"); !strings.Contains(m, `dragoman_state_failures_total{why="failed"} 1`) || !strings.Contains(m, `dragoman_state_failures_total{why="read"} 1`) {
 		t.Errorf("metrics: %s", m)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +295,37 @@ func TestTheLeastRecentlyUsedMakeRoom(t *testing.T) {
 			t.Errorf("what cannot be kept has cost %s", got)
 		}
 	})
+}
+
+// TestManyMakeRoomForOne: however many have to go, in the end there is no more than there may be.
+func TestManyMakeRoomForOne(t *testing.T) {
+	t.Parallel()
+	const many, most = 700, 200_000
+	for _, l := range []Limits{{MaxOwnerBytes: most}, {MaxBytes: most}, {MaxOwnerBytes: most, MaxBytes: most + most/4}} {
+		everyStore(t, l, func(t *testing.T, s Store, c *clock) {
+			for i := range many {
+				c.pass(time.Second)
+				save(t, s, []string{"ann", "bob"}[i%2], Change{Put: []Entry{put(strconv.Itoa(i), Turn, "1", "x")}})
+			}
+			before := s.Stats()
+			c.pass(time.Second)
+			save(t, s, "ann", Change{Put: []Entry{put("large", Turn, "1", strings.Repeat("x", most-1000))}})
+			got := s.Stats()
+			limit, least := l.MaxBytes, int64(600)
+			if limit == 0 { // bob's stay
+				limit = l.MaxOwnerBytes + before.Bytes/2
+			}
+			if limit += 10_000; l.MaxOwnerBytes > 0 { // what sealing adds is not counted
+				least = 250
+			}
+			if gone := got.EvictedOwner + got.EvictedTotal; got.Bytes > limit || gone < least || gone > many || got.Conversations != many+1-gone {
+				t.Errorf("%+v, then %+v: at least %d go, and %d bytes stay", before, got, least, limit)
+			}
+			if f, err := s.Read(background, "ann", Read{Refs: []Ref{{"large", Turn, "1"}}}); err != nil || len(f.Values[0]) != most-1000 {
+				t.Errorf("%v, %d bytes of it", err, len(f.Values[0]))
+			}
+		})
+	}
 }
 
 // TestLeases are one holder's at a time, end by themselves, and are given back by their holder alone.

@@ -41,7 +41,7 @@ const (
 // that throws nothing away by itself (maxmemory-policy noeviction): a conversation of which it dropped a part is not found.
 //
 // Conversations go when they were not used for the TTL. The bytes of those are given back with the changes that follow, a
-// hundred at a time.
+// hundred at a time. Those that make room for a change go with it, two hundred in a call.
 type Redis struct {
 	limits  Limits
 	to      redisTarget
@@ -236,6 +236,7 @@ end
 local function room(zset, least, has)
   local at = 0
   while has() > least do
+    if own + all >= 200 then return true end
     local m = redis.call('ZRANGE', zset, at, at)[1]
     if not m then return end
     local w, c = o, m
@@ -251,9 +252,9 @@ local function room(zset, least, has)
     end
   end
 end
-if mine > 0 then room(P .. 'z:' .. o, mine, function() return tonumber(redis.call('HGET', P .. 'owners', o) or '0') end) end
-if most > 0 then room(P .. 'z', most, function() return tonumber(redis.call('HGET', P .. 'total', 'bytes') or '0') end) end
-return result('ok')
+local more = mine > 0 and room(P .. 'z:' .. o, mine, function() return tonumber(redis.call('HGET', P .. 'owners', o) or '0') end)
+more = more or most > 0 and room(P .. 'z', most, function() return tonumber(redis.call('HGET', P .. 'total', 'bytes') or '0') end)
+return result(more and 'more' or 'ok')
 `)
 
 var redisLease = newRedisScript(redisHead + `local key, what, holder, time = P .. 'l:' .. o .. ':' .. arg(), arg(), arg(), num()
@@ -383,6 +384,26 @@ func (s *Redis) Save(ctx context.Context, owner string, c Change) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	word, err := s.change(ctx, owner, c)
+	if err != nil {
+		return err
+	}
+	// The change is made. So that Redis is nobody's alone for long, a call makes only some of the room that it needs; what a
+	// call that fails leaves of it, the next change makes.
+	for word == "more" && err == nil {
+		word, err = s.change(ctx, owner, Change{})
+	}
+	switch word {
+	case "gone":
+		return ErrGone
+	case "large":
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// change makes a change, and says what became of it: ok, gone, large, or more, which is ok with more than there should be.
+func (s *Redis) change(ctx context.Context, owner string, c Change) (word string, err error) {
 	args := []any{s.limits.MaxBytes, s.limits.MaxOwnerBytes, s.limits.MaxConversationBytes, EntryOverhead}
 	refs := func(all []Ref) {
 		args = append(args, len(all))
@@ -398,12 +419,11 @@ func (s *Redis) Save(ctx context.Context, owner string, c Change) error {
 	}
 	reply, err := s.do(ctx, redisSave, owner, redisSmall, 1, args...)
 	if err != nil {
-		return err
+		return "", err
 	}
-	var word string
 	var expired, own, all, convs, bytes int64
 	if _, err := redis.Scan(reply, &word, &expired, &own, &all, &convs, &bytes); err != nil {
-		return errRedisReply
+		return "", errRedisReply
 	}
 	s.mu.Lock()
 	s.stats.Expired += expired
@@ -412,14 +432,10 @@ func (s *Redis) Save(ctx context.Context, owner string, c Change) error {
 	s.stats.Conversations, s.stats.Bytes = convs, bytes
 	s.mu.Unlock()
 	switch word {
-	case "ok":
-		return nil
-	case "gone":
-		return ErrGone
-	case "large":
-		return ErrTooLarge
+	case "ok", "more", "gone", "large":
+		return word, nil
 	}
-	return errRedisReply
+	return "", errRedisReply
 }
 
 // Lease implements [Store].

@@ -100,7 +100,7 @@ func TestRealConformance(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T){
 		"order": TestTurnsAreReadInOrder, "changes": TestChangesAreWhole, "owners": TestOwnersAreApart, "unused": TestUnusedConversationsGo,
-		"room": TestTheLeastRecentlyUsedMakeRoom, "leases": TestLeases, "many": TestManyAtOnce, "calls": TestCallsEnd,
+		"room": TestTheLeastRecentlyUsedMakeRoom, "much room": TestManyMakeRoomForOne, "leases": TestLeases, "many": TestManyAtOnce, "calls": TestCallsEnd,
 	} {
 		t.Run(name, test)
 	}
