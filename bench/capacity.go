@@ -77,8 +77,8 @@ type stand struct {
 	ports    map[string]bool
 }
 
-// stand starts a backend for each protocol and the proxy before them.
-func (h *house) stand(binary string, protocols []string, overTLS, profiles bool, settings string) (*stand, error) {
+// stand starts a backend for each protocol and the proxy before them. settings are of each agent, sections of the whole configuration.
+func (h *house) stand(binary string, protocols []string, overTLS, profiles bool, settings, sections string) (*stand, error) {
 	if binary == "" {
 		fmt.Fprintln(os.Stderr, "building dragoman")
 		binary = filepath.Join(h.dir, "dragoman")
@@ -124,8 +124,8 @@ func (h *house) stand(binary string, protocols []string, overTLS, profiles bool,
 	if profiles {
 		pprof = ", pprof: true"
 	}
-	conf := fmt.Sprintf("server:\n  listen: %s\n  max_connections: 40000\n%sadmin: {listen: %s%s}\nauth: {mode: none}\nlog: {level: error, access: false}\nagents:\n%s",
-		addr, tlsLines, s.admin, pprof, agents)
+	conf := fmt.Sprintf("server:\n  listen: %s\n  max_connections: 40000\n%sadmin: {listen: %s%s}\nauth: {mode: none}\nlog: {level: error, access: false}\n%sagents:\n%s",
+		addr, tlsLines, s.admin, pprof, sections, agents)
 	if err := os.WriteFile(h.file("crowd.yaml"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
@@ -258,7 +258,7 @@ func (r *capacity) order() order {
 }
 
 func (r *capacity) run(h *house) error {
-	s, err := h.stand(r.binary, []string{r.backend}, r.tls, r.profile != "", r.setup)
+	s, err := h.stand(r.binary, []string{r.backend}, r.tls, r.profile != "", r.setup, "")
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ type sample struct {
 	goroutines int
 	running    int // requests
 	upstream   int // connections to backends, as the kernel sees them
+	kept       int // conversations
+	evicted    int // conversations that made room for others
 }
 
 // observe looks at the proxy; admin is the address of its metrics, ports are those of
@@ -61,6 +63,8 @@ func observe(p *process, admin string, ports map[string]bool) (s sample, err err
 		s.runtime += m["go_memstats_"+name+"_bytes"]
 	}
 	s.goroutines, s.running = int(m["go_goroutines"]), int(m["dragoman_requests_running"])
+	s.kept = int(m["dragoman_state_conversations"])
+	s.evicted = int(m[`dragoman_state_evicted_total{why="owner"}`] + m[`dragoman_state_evicted_total{why="total"}`])
 	if s.cpu, err = p.cpu(); err != nil {
 		return s, err
 	}
@@ -91,7 +95,7 @@ func field(b []byte, word string) float64 {
 	return 0
 }
 
-// readMetrics reads the series that have no labels.
+// readMetrics reads all series whose labels hold no space.
 func readMetrics(admin string) (map[string]float64, error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get("http://" + admin + "/metrics")

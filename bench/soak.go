@@ -66,6 +66,9 @@ func anyTask() int {
 	return taskStream
 }
 
+// soakState has conversations kept in so little room that the old ones go from early on.
+const soakState = "state: {store: memory, max_bytes: 2MiB, max_bytes_per_key: 2MiB, max_conversation: 1MiB}\n"
+
 var soakAgents = []string{"chat", "cycls", "responses"}
 
 // soaking is what all clients share.
@@ -148,7 +151,7 @@ func (k *soaking) do(task int, f *crowdFace, agent string, i int) error {
 }
 
 func (r *soak) run(h *house) error {
-	s, err := h.stand(r.binary, soakAgents, false, false, "")
+	s, err := h.stand(r.binary, soakAgents, false, false, "", soakState)
 	if err != nil {
 		return err
 	}
@@ -202,7 +205,13 @@ func (r *soak) run(h *house) error {
 	for i := range k.counts {
 		fmt.Printf("%s: %d\n", taskNames[i], k.counts[i].Load())
 	}
-	return errors.Join(k.failed.get(), verdict(samples, idle, end))
+	early := append(samples, idle)[len(samples)/3].evicted
+	fmt.Printf("conversations: %d kept, %d made room, %d of those in the first third\n", end.kept, end.evicted, early)
+	var empty error
+	if early == 0 {
+		empty = errors.New("the store of conversations was not full in time: whether it stays within its bounds was not seen")
+	}
+	return errors.Join(k.failed.get(), verdict(samples, idle, end), empty)
 }
 
 // flat is by how much the last third of a soak may be above the second.

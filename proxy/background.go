@@ -34,6 +34,8 @@ type run struct {
 	working bool
 	done    bool // no more events come, and what it came to is kept
 	stopped chan struct{}
+
+	pieces keptPieces // one goroutine's at a time
 }
 
 // eventMark is where an event begins.
@@ -88,6 +90,10 @@ func (r *runs) remove(x *run) {
 	delete(r.all, x.id)
 }
 
+func newRun(c *call, face translate.BackgroundFace, id string) *run {
+	return &run{call: c, face: face, id: id, changed: make(chan struct{}), stopped: make(chan struct{})}
+}
+
 // background has the request run on without its client, and answers at once.
 func (c *call) background(ctx *fasthttp.RequestCtx, in *translate.Inbound, out *buffer, streams bool) *translate.Error {
 	face, ok := c.face.Face.(translate.BackgroundFace)
@@ -95,7 +101,7 @@ func (c *call) background(ctx *fasthttp.RequestCtx, in *translate.Inbound, out *
 		panic("BUG: " + c.face.Name + " has taken a request for the background")
 	}
 	b := c.detach(streams)
-	x := &run{call: b, face: face, id: b.thread.keep.ID, changed: make(chan struct{}), stopped: make(chan struct{})}
+	x := newRun(b, face, b.thread.keep.ID)
 	b.run = x
 	if !c.s.runs.add(x, c.snap.conf.State.Background.Concurrent) {
 		b.drop()
@@ -115,7 +121,7 @@ func (c *call) background(ctx *fasthttp.RequestCtx, in *translate.Inbound, out *
 	object := face.AppendStatus(nil, &b.setup, "queued", nil)
 	change := b.record("queued", object, nil, false)
 	if streams { // says that there will be some
-		change.Put = append(change.Put, state.Entry{Ref: eventsRef(b.thread.conv, b.thread.name)})
+		change.Put = append(change.Put, piecesEntry(b.thread.conv, b.thread.name, 0, false))
 	}
 	if e := b.changeState(change, notThere("Response", x.id)); e != nil {
 		release()
@@ -136,7 +142,7 @@ func (c *call) background(ctx *fasthttp.RequestCtx, in *translate.Inbound, out *
 	inbound.Body = b.body.b
 	go b.work(x, client, &inbound, asked, strict, release)
 	if streams {
-		return c.follow(ctx, x, -1)
+		return c.follow(ctx, x, -1, nil)
 	}
 	return c.reply(ctx, object)
 }
@@ -189,28 +195,32 @@ func (c *call) unrecorded() state.Change {
 	return state.Change{Remove: []state.Ref{turnRef(c.thread.conv, c.thread.name), objectRef(c.thread.conv, c.thread.name)}}
 }
 
-// eventsRef is where the events of an answer are kept that was made in the background.
-func eventsRef(conv, name string) state.Ref { return objectRef(conv, "events-"+name) }
-
 // cancelRef is where another proxy asks for the end of a run.
 func cancelRef(conv, name string) state.Ref { return objectRef(conv, "cancel-"+name) }
 
 // work is the run.
 func (c *call) work(x *run, client *fasthttp.RequestHeader, in *translate.Inbound, out *buffer, strict bool, release func()) {
-	watched := make(chan struct{})
-	go c.watchForCancel(x, watched)
+	unwatch := c.watch(x)
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.err = c.panicked(p)
-			x.fail(c.log.err)
 		}
-		close(watched)
 		release()
 		x.end()
 		c.s.runs.remove(x)
 		c.release()
 		out.drop()
 		c.finished()
+	}()
+	defer func() {
+		unwatch()
+		x.keepEvents(true)
+	}()
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.err = c.panicked(p)
+			x.fail(c.log.err)
+		}
 	}()
 	e := c.queue()
 	if e == nil {
@@ -225,25 +235,35 @@ func (c *call) work(x *run, client *fasthttp.RequestHeader, in *translate.Inboun
 	} else if c.ans != nil {
 		c.log.err = c.ans.Err()
 	}
-	x.keepEvents()
 }
 
-// watchForCancel ends the run when another proxy asks for it.
-func (c *call) watchForCancel(x *run, over <-chan struct{}) {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-over:
-			return
-		case <-t.C:
+// watch keeps the events of a run as they come, and ends the run when another proxy asks for that, or when nobody can have its
+// answer any more. What it returns ends the watch, and waits for it.
+func (c *call) watch(x *run) (unwatch func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	here := state.Read{Refs: []state.Ref{cancelRef(c.thread.conv, c.thread.name), turnRef(c.thread.conv, c.thread.name)}}
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(c.s.share)
+		defer t.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-t.C:
+			}
+			x.keepEvents(false)
+			ctx, stop := c.stateContext()
+			found, err := c.s.state.Read(ctx, c.owner(), here)
+			stop()
+			if err == nil && (found.Values[0] != nil || found.Values[1] == nil && !x.streamed()) {
+				c.cancel.Cancel(errCancelled)
+			}
 		}
-		ctx, stop := c.stateContext()
-		found, err := c.s.state.Read(ctx, c.owner(), state.Read{Refs: []state.Ref{cancelRef(c.thread.conv, c.thread.name)}})
-		stop()
-		if err == nil && found.Values[0] != nil {
-			c.cancel.Cancel(errCancelled)
-		}
+	}()
+	return func() {
+		close(over)
+		<-ended
 	}
 }
 
@@ -345,10 +365,6 @@ func (x *run) fail(e *translate.Error) {
 	c := x.call
 	x.mu.Lock()
 	over := x.over()
-	seq := int64(0)
-	if n := len(x.marks); n > 0 {
-		seq = x.marks[n-1].seq + 1
-	}
 	x.mu.Unlock()
 	if over {
 		return
@@ -359,23 +375,21 @@ func (x *run) fail(e *translate.Error) {
 	}
 	object := x.face.AppendStatus(nil, &c.setup, status, e)
 	c.saveState(c.record(status, object, nil, true))
-	x.publish(x.face.AppendLast(nil, seq, status, object))
+	x.publish(x.face.AppendLast(nil, x.following(-1), status, object))
+}
+
+// following is the number of the event behind all that were told, for a client that has had one of number seq.
+func (x *run) following(seq int64) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := len(x.marks); n > 0 {
+		seq = max(seq, x.marks[n-1].seq)
+	}
+	return seq + 1
 }
 
 // over reports whether the last event has been told; mu is held.
 func (x *run) over() bool { return bytes.HasSuffix(x.events, []byte("data: [DONE]\n\n")) }
-
-// keepEvents keeps what was told for those who ask again later.
-func (x *run) keepEvents() {
-	c := x.call
-	if !c.req.Stream || !x.streamed() {
-		return
-	}
-	x.mu.Lock()
-	events := bytes.Clone(x.events)
-	x.mu.Unlock()
-	c.saveState(state.Change{Need: []state.Ref{turnRef(c.thread.conv, c.thread.name)}, Put: []state.Entry{{Ref: eventsRef(c.thread.conv, c.thread.name), Value: events}}})
-}
 
 // streamed reports whether the client asked for a stream.
 func (x *run) streamed() bool { return x.call.streams }
@@ -414,14 +428,15 @@ func (x *run) next(at int, seq int64) (frames []byte, from int, over bool, chang
 
 // follower writes the events of a run to a client.
 type follower struct {
-	c   *call
-	of  *run
-	seq int64
+	c    *call
+	of   *run
+	seq  int64
+	feed func(over <-chan struct{}) // tells of what another proxy works at; nil: this one does, or all is here
 }
 
 // follow has the client told of the events of a run behind a number.
-func (c *call) follow(ctx *fasthttp.RequestCtx, x *run, seq int64) *translate.Error {
-	c.resume(ctx, &follower{c: c, of: x, seq: seq})
+func (c *call) follow(ctx *fasthttp.RequestCtx, x *run, seq int64, feed func(over <-chan struct{})) *translate.Error {
+	c.resume(ctx, &follower{c: c, of: x, seq: seq, feed: feed})
 	return nil
 }
 
@@ -454,6 +469,17 @@ func (f *follower) tell(conn net.Conn) (err error) {
 	head := answerHead{id: c.id, agent: c.agentNames(), limited: c.log.limited, stream: true, http10: c.http10, closes: !c.keepAlive}
 	if _, err := conn.Write(head.append(nil, time.Now())); err != nil {
 		return err
+	}
+	if f.feed != nil {
+		over, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			f.feed(over)
+		}()
+		defer func() {
+			close(over)
+			<-ended
+		}()
 	}
 	waited, stopWaiting := context.WithCancel(context.Background())
 	defer stopWaiting()
@@ -491,6 +517,9 @@ func (f *follower) tell(conn net.Conn) (err error) {
 			gone = nil
 			time.AfterFunc(hangUpTime, stopWaiting)
 		case <-waited.Done():
+			if f.feed != nil { // the run goes on, and can be followed at another proxy
+				_ = write(f.of.face.AppendCut(nil, f.of.following(f.seq), shuttingDown()), true)
+			}
 			return errShutdown
 		}
 	}
@@ -591,39 +620,18 @@ func (c *call) streamResponse(ctx *fasthttp.RequestCtx, after string) *translate
 		seq = n
 	}
 	if x := c.s.runs.get(c.owner(), c.match.id); x != nil && x.streamed() {
-		return c.tell(ctx, x, seq)
+		return c.tell(ctx, x, seq, nil)
 	}
-	conv, name, _ := splitID(c.match.id)
-	for {
-		tu, object, e := c.stored(c.match.id)
-		if e != nil {
-			return e
-		}
-		found, e := c.readState(state.Read{Refs: []state.Ref{eventsRef(conv, name)}})
-		if e != nil {
-			return e
-		}
-		switch events := found.Values[0]; {
-		case events == nil:
-			return translate.Invalid(translate.At("stream"), "This response cannot be streamed: it was not made in the background with a stream.")
-		case tu.status == "queued": // another proxy is at work: it is told when that is done
-			if e := c.rest(time.Second); e != nil {
-				return e
-			}
-			continue
-		case len(events) > 0:
-			x := &run{call: c, changed: make(chan struct{})}
-			x.publish(events)
-			x.done = true
-			return c.tell(ctx, x, seq)
-		default: // its events were lost with the proxy that worked at it
-			face := c.face.Face.(translate.BackgroundFace) //nolint:forcetypeassert // the route is its own
-			x := &run{call: c, changed: make(chan struct{})}
-			x.publish(face.AppendLast(nil, max(seq+1, 2), gjson.GetBytes(object, "status").String(), c.shownResponse(object, tu)))
-			x.done = true
-			return c.tell(ctx, x, seq)
-		}
+	m := &mirror{run: newRun(c, c.face.Face.(translate.BackgroundFace), c.match.id), seq: seq} //nolint:forcetypeassert // the route is its own
+	over, e := m.step()
+	switch {
+	case e != nil:
+		return e
+	case over:
+		m.end()
+		return c.tell(ctx, m.run, seq, nil)
 	}
+	return c.tell(ctx, m.run, seq, m.feed)
 }
 
 // shownResponse is an answer with its output.
@@ -632,11 +640,11 @@ func (c *call) shownResponse(object []byte, tu keptTurn) []byte {
 }
 
 // tell has the client follow a run from here on; its departure ends that.
-func (c *call) tell(ctx *fasthttp.RequestCtx, x *run, seq int64) *translate.Error {
+func (c *call) tell(ctx *fasthttp.RequestCtx, x *run, seq int64, feed func(over <-chan struct{})) *translate.Error {
 	if e := c.begin(ctx.Conn(), func() { c.cancel.Cancel(errClientGone) }); e != nil {
 		return e
 	}
-	return c.follow(ctx, x, seq)
+	return c.follow(ctx, x, seq, feed)
 }
 
 // cancelResponse ends a run, and answers when it has ended.

@@ -2,13 +2,18 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/dragoman-proxy/dragoman/internal/state"
 )
 
 // thinking is an agent that answers when its gate opens.
@@ -345,5 +350,269 @@ func TestFollowersOfARunAreToldOfADrain(t *testing.T) {
 	}
 	if got := until(t, body, "[DONE]"); !order(got, "response.failed", "shutting_down") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// sharing is a second proxy over the same store, which looks often; so does the first one.
+func sharing(t *testing.T, yaml string, first func(state.Store) state.Store) (one, two *running) {
+	t.Helper()
+	often := func(s *Server) { s.share = time.Millisecond }
+	one = start(t, yaml, often, func(s *Server) { s.state = first(s.state) })
+	return one, start(t, yaml, often, func(s *Server) { s.state = unclosed{one.state} })
+}
+
+func asIs(s state.Store) state.Store { return s }
+
+// halting is an agent that says a part, and the rest when its gate opens.
+func halting(t *testing.T) (*stagedAgent, chan struct{}) {
+	t.Helper()
+	gate := make(chan struct{})
+	return stage(t, func(v *visit) {
+		script := chatScript()
+		v.open()
+		v.chunk(script.first)
+		<-gate
+		v.chunk(script.rest)
+		v.end()
+	}), gate
+}
+
+// streamLater asks for an answer in the background with a stream, and leaves behind the first part.
+func (r *running) streamLater() (id string) {
+	r.t.Helper()
+	c := r.dial()
+	defer c.Close()
+	c.send("POST", "/v1/responses", `{"model":"it","background":true,"stream":true,"input":"hello"}`, "")
+	head := until(r.t, c.response().Body, `"response.output_text.delta"`)
+	return gjson.Get(strings.TrimPrefix(strings.SplitN(head, "\n", 3)[1], "data: "), "response.id").String()
+}
+
+// TestRunsAreFollowedElsewhere: a proxy that shares the store tells the events of another one's run as they come, each once,
+// and the same when it has ended.
+func TestRunsAreFollowedElsewhere(t *testing.T) {
+	t.Parallel()
+	b, gate := halting(t)
+	one, two := sharing(t, keepingYAML("chat", b.addr), asIs)
+	id := one.streamLater()
+	var readers [3]io.Reader
+	var heard [3]string
+	for i := range readers {
+		c := two.dial()
+		c.send("GET", fmt.Sprintf("/v1/responses/%s?stream=true&starting_after=%d", id, i), "", "")
+		readers[i] = c.response().Body
+		heard[i] = until(t, readers[i], `"response.output_text.delta"`)
+	}
+	close(gate)
+	for i := range readers {
+		heard[i] += until(t, readers[i], "[DONE]\n\n")
+	}
+	two.poll(id, "completed")
+	for _, r := range []*running{one, two} {
+		all := r.request("GET", "/v1/responses/"+id+"?stream=true", "").body
+		if !order(all, `"type":"response.created","sequence_number":0`, "one", "two", `"type":"response.completed"`, "data: [DONE]\n\n") {
+			t.Errorf("got %s", all)
+		}
+		frames := strings.SplitAfter(all, "\n\n")
+		for i := range heard {
+			if want := strings.Join(frames[i+1:], ""); heard[i] != want {
+				t.Errorf("behind %d: heard %s\nwant %s", i, heard[i], want)
+			}
+		}
+	}
+	if got := two.request("DELETE", "/v1/responses/"+id, ""); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := one.state.Stats(); got.Bytes != 0 || got.Conversations != 0 {
+		t.Errorf("left: %+v", got)
+	}
+}
+
+// TestEventsInDoubtAreToldOnce: while nobody knows whether what was kept of a run has been kept, more is said.
+func TestEventsInDoubtAreToldOnce(t *testing.T) {
+	t.Parallel()
+	script := chatScript()
+	gates := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	b := stage(t, func(v *visit) {
+		v.open()
+		v.chunk(script.first)
+		<-gates[0]
+		v.chunk(strings.Replace(script.first, "one", " and more", 1))
+		<-gates[1]
+		v.chunk(script.rest)
+		v.end()
+	})
+	store := &doubtful{}
+	store.doubts.Store(true)
+	one, two := sharing(t, keepingYAML("chat", b.addr), func(s state.Store) state.Store {
+		store.Store = s
+		return store
+	})
+	id := one.streamLater()
+	follow := func(r *running) io.Reader {
+		c := r.dial()
+		c.send("GET", "/v1/responses/"+id+"?stream=true", "", "")
+		return c.response().Body
+	}
+	here, there := follow(one), follow(two)
+	told := until(t, there, "response.created")
+	close(gates[0])
+	until(t, here, "and more")
+	for n := store.n.Load(); store.n.Load() < n+3; { // it is tried with all that is there
+		time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
+	}
+	store.doubts.Store(false)
+	close(gates[1])
+	told += until(t, there, "[DONE]\n\n")
+	if want := one.request("GET", "/v1/responses/"+id+"?stream=true", "").body; told != want || !order(told, "one", "and more", "two", "response.completed") {
+		t.Errorf("told %s\nwant %s", told, want)
+	}
+}
+
+// doubtful changes the events of runs, and says for a while that this failed.
+type doubtful struct {
+	state.Store
+	doubts atomic.Bool
+	n      atomic.Int64
+}
+
+func (d *doubtful) Save(ctx context.Context, owner string, c state.Change) error {
+	err := d.Store.Save(ctx, owner, c)
+	if len(c.Need) > 0 && len(c.Put) > 0 && strings.HasPrefix(c.Put[0].Name, "events-") && d.doubts.Load() {
+		d.n.Add(1)
+		return errors.New("the answer was lost")
+	}
+	return err
+}
+
+// TestEndsAreNotToldTooEarly: what has become of an answer is known before its last events are.
+func TestEndsAreNotToldTooEarly(t *testing.T) {
+	t.Parallel()
+	b, gate := halting(t)
+	slow := &holding{gate: make(chan struct{})}
+	one, two := sharing(t, keepingYAML("chat", b.addr), func(s state.Store) state.Store {
+		slow.Store = s
+		return slow
+	})
+	id := one.streamLater()
+	close(gate)
+	two.poll(id, "completed")
+	c := two.dial()
+	c.send("GET", "/v1/responses/"+id+"?stream=true", "", "")
+	body := c.response().Body
+	for slow.leased.Load() < 3 { // it is looked whether somebody is at work
+		time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
+	}
+	close(slow.gate)
+	told := until(t, body, "[DONE]\n\n")
+	if want := one.request("GET", "/v1/responses/"+id+"?stream=true", "").body; told != want || !order(told, "one", "two", "response.completed") {
+		t.Errorf("told %s\nwant %s", told, want)
+	}
+}
+
+// holding holds back the last events of runs.
+type holding struct {
+	state.Store
+	gate   chan struct{}
+	leased atomic.Int64
+}
+
+func (h *holding) Save(ctx context.Context, owner string, c state.Change) error {
+	if n := len(c.Put); n > 0 && strings.HasPrefix(c.Put[n-1].Name, "events-") && strings.HasSuffix(string(c.Put[n-1].Value), "true") {
+		<-h.gate
+	}
+	return h.Store.Save(ctx, owner, c)
+}
+
+func (h *holding) Leased(ctx context.Context, owner, name string) (string, error) {
+	h.leased.Add(1)
+	return h.Store.Leased(ctx, owner, name)
+}
+
+// TestFollowersElsewhereAreToldTheTruth of a run whose proxy died, of one that was deleted, and of a drain; and they may leave.
+func TestFollowersElsewhereAreToldTheTruth(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		happens func(one, two *running, id string)
+		want    []string
+	}{
+		"died": {func(one, _ *running, id string) {
+			conv, name, _ := splitID(id)
+			holder, err := one.state.Leased(context.Background(), "", "run-"+conv+name)
+			if err == nil {
+				err = one.state.Release(context.Background(), "", "run-"+conv+name, holder)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}, []string{`"type":"response.failed","sequence_number":`, `"code":"server_error"`, "[DONE]"}},
+		"deleted": {func(_, two *running, id string) {
+			if got := two.request("DELETE", "/v1/responses/"+id, ""); got.status != 200 {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+		}, []string{`event: error`, `"type":"error","sequence_number":`, "not found", "[DONE]"}},
+		"drained": {func(_, two *running, _ string) {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			if err := two.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+		}, []string{`event: error`, `"type":"error","sequence_number":`, `"code":"shutting_down"`, "[DONE]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, gate := halting(t)
+			defer close(gate)
+			one, two := sharing(t, keepingYAML("chat", b.addr), asIs)
+			id := one.streamLater()
+			c := two.dial()
+			c.send("GET", "/v1/responses/"+id+"?stream=true", "", "")
+			body := c.response().Body
+			head := until(t, body, `"response.output_text.delta"`)
+			tt.happens(one, two, id)
+			got := head + until(t, body, "[DONE]")
+			if !order(got, append([]string{`"type":"response.created","sequence_number":0`, "response.output_text.delta"}, tt.want...)...) {
+				t.Errorf("got %s", got)
+			}
+			for i, frame := range strings.Split(got, "\n\n") { // numbered without a gap
+				if _, data, ok := strings.Cut(frame, "data: {"); ok && gjson.Get("{"+data, "sequence_number").Int() != int64(i) {
+					t.Errorf("%d: %s", i, frame)
+				}
+			}
+		})
+	}
+	b, gate := halting(t)
+	defer close(gate)
+	one, two := sharing(t, keepingYAML("chat", b.addr), asIs)
+	id := one.streamLater()
+	c := two.dial()
+	c.send("GET", "/v1/responses/"+id+"?stream=true", "", "")
+	until(t, c.response().Body, `"response.output_text.delta"`)
+	_ = c.Close()
+	if line := two.waitLog(1); fmt.Sprint(line["outcome"]) != "client_gone" {
+		t.Errorf("logged %v", line)
+	}
+	if s := two.fetch(id).Get("status").String(); s != "in_progress" {
+		t.Errorf("the run is %s", s)
+	}
+}
+
+// TestADeletedRunEnds wherever it is, when nobody follows it.
+func TestADeletedRunEnds(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	b := stage(t, func(v *visit) {
+		v.gone()
+		close(gone)
+	})
+	one, two := sharing(t, keepingYAML("chat", b.addr), asIs)
+	id := one.later(`"input":"hello"`).Get("id").String()
+	b.asked()
+	if got := two.request("DELETE", "/v1/responses/"+id, ""); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	select {
+	case <-gone:
+	case <-time.After(longest):
+		t.Error("the agent is still asked")
 	}
 }

@@ -100,7 +100,16 @@ func (c *call) deleteResponse(face translate.KeptFace) ([]byte, *translate.Error
 		return nil, notThere("Response", c.match.id)
 	}
 	refs := []state.Ref{turnRef(conv, name), objectRef(conv, name)}
-	remove := append([]state.Ref{eventsRef(conv, name), cancelRef(conv, name), markRef(conv, name)}, refs...)
+	found, e := c.readState(state.Read{Refs: []state.Ref{piecesRef(conv, name)}})
+	if e != nil {
+		return nil, e
+	}
+	remove := append([]state.Ref{piecesRef(conv, name), cancelRef(conv, name), markRef(conv, name)}, refs...)
+	if n, _, ok := parsePieces(found.Values[0]); ok {
+		for i := range n + 2 { // another may be kept between the two
+			remove = append(remove, pieceRef(conv, name, i+1))
+		}
+	}
 	if x := c.s.runs.get(c.owner(), c.match.id); x != nil {
 		defer x.call.cancel.Cancel(errCancelled)
 	}

@@ -16,6 +16,8 @@ type BackgroundFace interface {
 	// AppendLast writes the event that ends the stream of an answer as object says, under a number, for clients that
 	// have not had the one before it.
 	AppendLast(dst []byte, seq int64, status string, object []byte) []byte
+	// AppendCut writes what ends the stream of an answer of which no more can be told here, and why.
+	AppendCut(dst []byte, seq int64, e *Error) []byte
 }
 
 // queuedEvents is how many events AppendQueued writes.
@@ -60,4 +62,17 @@ func (responsesFace) AppendLast(dst []byte, seq int64, status string, object []b
 		typ = "response.failed"
 	}
 	return append(appendRespLife(dst, typ, seq, object), respDone...)
+}
+
+// AppendCut implements BackgroundFace, by the API's error event.
+func (responsesFace) AppendCut(dst []byte, seq int64, e *Error) []byte {
+	dst = append(dst, "event: error\ndata: {\"type\":\"error\",\"sequence_number\":"...)
+	dst = strconv.AppendInt(dst, seq, 10)
+	code := "null"
+	if e.Code != "" {
+		code = quote(e.Code)
+	}
+	dst = append(append(dst, `,"code":`...), code...)
+	dst = append(append(dst, `,"message":`...), quote(e.Message)...)
+	return append(append(dst, ",\"param\":null}\n\n"...), respDone...)
 }
