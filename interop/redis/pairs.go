@@ -392,6 +392,9 @@ func conversation(w *world) error {
 		}
 		previous = id
 	}
+	if err := w.follow(); err != nil {
+		return err
+	}
 	back := w.kill()
 	if _, status, text, err := w.proxies[0].say("", false); err != nil || status != http.StatusOK || !strings.Contains(text, `"store":false`) {
 		return fmt.Errorf("a first turn without Redis: %d %w: %s", status, err, text)
@@ -415,18 +418,76 @@ func conversation(w *world) error {
 	})
 }
 
+// follow has an answer worked at by one proxy, without its client, and told by both.
+func (w *world) follow() error {
+	id, status, text, err := w.proxies[0].talk(http.MethodPost, "/v1/responses", `{"model":"demo","input":"hello","background":true}`)
+	if err != nil || status != http.StatusOK || id == "" {
+		return fmt.Errorf("in the background: %d %w: %s", status, err, text)
+	}
+	err = soon("answer", func() error {
+		if _, status, text, err := w.proxies[1].talk(http.MethodGet, "/v1/responses/"+id, ""); err != nil || status != http.StatusOK || !strings.Contains(text, `"status":"completed"`) {
+			return fmt.Errorf("polled elsewhere: %d %w: %s", status, err, text)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r, err := w.proxies[0].request(http.MethodPost, "/v1/responses", `{"model":"demo","input":"hello","background":true,"stream":true}`)
+	if err != nil {
+		return err
+	}
+	a, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	head := make([]byte, 1024)
+	if _, err := io.ReadFull(a.Body, head); err != nil {
+		return err
+	}
+	_ = a.Body.Close() // leaves
+	_, id, _ = strings.Cut(string(head), `"id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	_, status, text, err = w.proxies[1].talk(http.MethodGet, "/v1/responses/"+id+"?stream=true", "")
+	if err != nil || status != http.StatusOK || !strings.HasPrefix(text, string(head)) || !strings.Contains(text, "event: response.completed\n") || !strings.HasSuffix(text, "data: [DONE]\n\n") {
+		return fmt.Errorf("followed elsewhere: %d %w: %s", status, err, text)
+	}
+	for _, p := range w.proxies {
+		if _, status, again, err := p.talk(http.MethodGet, "/v1/responses/"+id+"?stream=true", ""); err != nil || status != http.StatusOK || again != text {
+			return fmt.Errorf("told again: %d %w: %s", status, err, again)
+		}
+	}
+	return nil
+}
+
 // say is a turn of a conversation; id is that of its answer.
 func (p *instance) say(previous string, stream bool) (id string, status int, text string, err error) {
 	body := fmt.Sprintf(`{"model":"demo","input":"hello","stream":%v`, stream)
 	if previous != "" {
 		body += fmt.Sprintf(`,"previous_response_id":%q`, previous)
 	}
-	r, err := http.NewRequest(http.MethodPost, p.url+"/v1/responses", strings.NewReader(body+"}"))
+	return p.talk(http.MethodPost, "/v1/responses", body+"}")
+}
+
+// request is one of the key without limits.
+func (p *instance) request(method, path, body string) (*http.Request, error) {
+	r, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+key+"-prober")
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r, nil
+}
+
+// talk makes a request; id is that of an answer.
+func (p *instance) talk(method, path, body string) (id string, status int, text string, err error) {
+	r, err := p.request(method, path, body)
 	if err != nil {
 		return "", 0, "", err
 	}
-	r.Header.Set("Authorization", "Bearer "+key+"-prober")
-	r.Header.Set("Content-Type", "application/json")
 	a, err := client.Do(r)
 	if err != nil {
 		return "", 0, "", err
