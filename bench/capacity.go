@@ -46,7 +46,7 @@ func runCapacity(args []string) error {
 	var r capacity
 	flags := flag.NewFlagSet("capacity", flag.ContinueOnError)
 	flags.IntVar(&r.streams, "streams", 9000, "how `many` are open at once")
-	flags.StringVar(&r.face, "face", "chat", "what clients speak: chat or responses")
+	flags.StringVar(&r.face, "face", "chat", "what clients speak: chat, responses with store: false, or kept, which is responses without")
 	flags.StringVar(&r.backend, "backend", "cycls", "what the agent speaks: cycls, chat or responses")
 	flags.BoolVar(&r.tls, "tls", false, "clients speak TLS")
 	flags.IntVar(&r.seconds, "seconds", 60, "how long all of them are watched")

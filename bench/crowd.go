@@ -233,6 +233,10 @@ var crowdFaces = map[string]crowdFace{
 		path: "/v1/responses", body: `{"model":"%s","instructions":"` + system + `","input":%q,"store":false,"stream":%t}`,
 		delta: `"type":"response.output_text.delta"`, last: "event: response.completed", wrong: "event: response.failed", said: `"text":"crowded"`,
 	},
+	"kept": { // as the API has it by default
+		path: "/v1/responses", body: `{"model":"%s","instructions":"` + system + `","input":%q,"stream":%t}`,
+		delta: `"type":"response.output_text.delta"`, last: "event: response.completed", wrong: "event: response.failed", said: `"text":"crowded"`,
+	},
 }
 
 func (f *crowdFace) request(agent string, o order) []byte {

@@ -69,6 +69,8 @@ func anyTask() int {
 // soakState has conversations kept in so little room that the old ones go from early on.
 const soakState = "state: {store: memory, max_bytes: 2MiB, max_bytes_per_key: 2MiB, max_conversation: 1MiB}\n"
 
+var soakFaces = []string{"chat", "responses", "kept"}
+
 var soakAgents = []string{"chat", "cycls", "responses"}
 
 // soaking is what all clients share.
@@ -82,10 +84,9 @@ type soaking struct {
 
 // client does tasks until the soak is over; what it is at then it ends.
 func (k *soaking) client(i int) {
-	faces := []string{"chat", "responses"}
 	for !k.over.Load() {
 		task := anyTask()
-		f := crowdFaces[faces[rand.IntN(len(faces))]]
+		f := crowdFaces[soakFaces[rand.IntN(len(soakFaces))]]
 		agent := soakAgents[rand.IntN(len(soakAgents))]
 		if err := k.do(task, &f, agent, i); err != nil {
 			k.failed.set(fmt.Errorf("%s, agent %s, %s: %w", f.path, agent, taskNames[task], err))
@@ -155,7 +156,7 @@ func (r *soak) run(h *house) error {
 	if err != nil {
 		return err
 	}
-	for _, face := range []string{"chat", "responses"} {
+	for _, face := range soakFaces {
 		if err := s.warm(face, soakAgents); err != nil {
 			return fmt.Errorf("warming up: %w", err)
 		}
