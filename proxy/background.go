@@ -244,6 +244,7 @@ func (c *call) watch(x *run) (unwatch func()) {
 	here := state.Read{Refs: []state.Ref{cancelRef(c.thread.conv, c.thread.name), turnRef(c.thread.conv, c.thread.name)}}
 	go func() {
 		defer close(ended)
+		defer c.recovered()
 		t := time.NewTicker(c.s.share)
 		defer t.Stop()
 		for {
@@ -474,6 +475,7 @@ func (f *follower) tell(conn net.Conn) (err error) {
 		over, ended := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(ended)
+			defer c.recovered()
 			f.feed(over)
 		}()
 		defer func() {

@@ -151,6 +151,13 @@ func (c *call) panicked(p any) *translate.Error {
 	return &translate.Error{Kind: translate.KindInternal, Status: 500, Code: "internal_error", NoRetry: c.sent, Message: "The proxy failed."}
 }
 
+// recovered is deferred by goroutines beside a call's own: a panic of theirs ends them alone.
+func (c *call) recovered() {
+	if p := recover(); p != nil {
+		c.panicked(p) //nolint:errcheck // nobody is told
+	}
+}
+
 // head does what the head of a request decides alone: the face by its path, the
 // guard, who is calling, and whether there is such a route.
 func (c *call) head(ctx *fasthttp.RequestCtx) (path, query string, e *translate.Error) {
