@@ -304,6 +304,16 @@ type client struct {
 	net.Conn
 	r        *bufio.Reader
 	patience time.Duration // for an answer, if it is more than longest
+	logs     *observer.ObservedLogs
+}
+
+// told is what the proxy has logged, for the message of a test that cannot go on.
+func (c *client) told() string {
+	var b strings.Builder
+	for _, l := range c.logs.All() {
+		fmt.Fprintf(&b, "\n  %s %s %v", l.Time.Format("15:04:05.000"), l.Message, l.ContextMap())
+	}
+	return b.String()
 }
 
 func (r *running) dial() *client {
@@ -324,7 +334,7 @@ func (r *running) dialBare() *client {
 	if r.tls != nil {
 		c = tls.Client(c, r.tls)
 	}
-	return &client{t: r.t, Conn: c, r: bufio.NewReader(c)}
+	return &client{t: r.t, Conn: c, r: bufio.NewReader(c), logs: r.logs}
 }
 
 // send writes a request; headers end in \r\n each.
@@ -341,7 +351,7 @@ func (c *client) response() *http.Response {
 	c.t.Helper()
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		c.t.Fatalf("reading the response: %v", err)
+		c.t.Fatalf("reading the response at %s, from %s: %v; the proxy logged:%s", time.Now().Format("15:04:05.000"), c.LocalAddr(), err, c.told())
 	}
 	return resp
 }
@@ -358,7 +368,7 @@ func (c *client) reply() reply {
 	resp := c.response()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		c.t.Fatalf("reading the body: %v (after %q)", err, b)
+		c.t.Fatalf("reading the body: %v (after %q); the proxy logged:%s", err, b, c.told())
 	}
 	return reply{resp.StatusCode, resp.Header, string(b)}
 }
