@@ -21,7 +21,6 @@ import (
 
 	"github.com/dragoman-proxy/dragoman/internal/config"
 	"github.com/dragoman-proxy/dragoman/internal/demo"
-	"github.com/dragoman-proxy/dragoman/translate"
 )
 
 // longest bounds waits that only a bug makes long; it decides no test that
@@ -67,16 +66,10 @@ func overEveryWire(t *testing.T, f func(t *testing.T, start starter)) {
 // startOver is start on a loopback port, with or without TLS, or on a unix socket.
 func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running {
 	t.Helper()
-	if !strings.HasPrefix(yaml, "auth:") && !strings.Contains(yaml, "\nauth:") {
-		yaml = "auth: {mode: none}\n" + yaml
-	}
 	if !strings.HasPrefix(yaml, "state:") && !strings.Contains(yaml, "\nstate:") { // so that what passes through stays as it is
 		yaml = "state: {store: none}\n" + yaml
 	}
-	conf, problems := config.Parse("test.yaml", []byte(yaml), config.Options{Protocols: translate.Names(), OptionCheck: translate.CheckOption})
-	if conf == nil {
-		t.Fatalf("configuration: %v", problems)
-	}
+	conf := parsed(t, yaml)
 	network, address := "tcp", "127.0.0.1:0"
 	var client *tls.Config
 	switch wire {
@@ -126,6 +119,26 @@ func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running 
 		}
 	})
 	return r
+}
+
+// unhurried gives all that waits for the machine, and not for a client's or an agent's decision, as long as a test may take, where
+// the test does not say how long: machines stand still for seconds.
+func unhurried(conf *config.Config) {
+	for d, usual := range map[*time.Duration]time.Duration{
+		&conf.Server.Timeouts.Header: 5 * time.Second,
+		&conf.Server.Timeouts.Body:   30 * time.Second,
+		&conf.Server.Timeouts.Write:  30 * time.Second,
+		&conf.State.Timeout:          2 * time.Second,
+	} {
+		if *d == usual {
+			*d = longest
+		}
+	}
+	for i := range conf.Agents {
+		if d := &conf.Agents[i].Timeouts.Connect; *d == 5*time.Second {
+			*d = longest
+		}
+	}
 }
 
 // agentYAML is a configuration of one agent.

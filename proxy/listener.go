@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +25,7 @@ type listener struct {
 	net.Listener
 	log         *zap.Logger
 	write       atomic.Int64  // the write timeout, a time.Duration: a reload may change it
-	headTimeout time.Duration // of a TLS handshake
+	headTimeout time.Duration // what a client has for a TLS handshake, and for a head
 	watcher     *watcher      // nil: departures show at the next write
 	certs       *certificates // nil: no TLS
 	slots       chan struct{}
@@ -256,6 +257,11 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(p)
+	if err != nil && n == 0 && c.waiting.Load() && errors.Is(err, os.ErrDeadlineExceeded) && pending(c.raw) {
+		// A request has come, and nobody was there to read it: the process or its machine stood still for a while.
+		_ = c.Conn.SetReadDeadline(time.Now().Add(max(c.l.headTimeout, time.Second)))
+		n, err = c.Conn.Read(p)
+	}
 	c.opening.note(p[:n], err)
 	if n > 0 {
 		c.busy()

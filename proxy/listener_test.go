@@ -241,6 +241,60 @@ func TestRequestBeforeEvictionIsServed(t *testing.T) {
 	}
 }
 
+// TestRequestsThatCameAreRead, though the time for them was over before anybody looked.
+func TestRequestsThatCameAreRead(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener(ln, 3, 0, zap.NewNop())
+	l.headTimeout = longest
+	defer l.Close()
+	b := make([]byte, 10)
+	for _, says := range []string{"", "GET", "GET, and is to go"} {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		c := s.(*clientConn)
+		if _, err := io.WriteString(client, says[:min(3, len(says))]); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the request", func() bool { return pending(c.raw) == (says != "") })
+		if len(says) > 3 {
+			l.evict()
+		}
+		_ = c.SetReadDeadline(longAgo)
+		n, err := c.Read(b)
+		if says == "" {
+			if !os.IsTimeout(err) {
+				t.Errorf("nothing came: %d, %v", n, err)
+			}
+			c.busy()
+			continue
+		}
+		if string(b[:n]) != "GET" || err != nil || c.evicted.Load() || l.evicting != nil {
+			t.Errorf("%q, %v, to go: %t", b[:n], err, c.evicted.Load())
+		}
+		// What is too late within a request is.
+		if _, err := io.WriteString(client, "x"); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "more", func() bool { return pending(c.raw) })
+		_ = c.SetReadDeadline(longAgo)
+		if n, err := c.Read(b); !os.IsTimeout(err) {
+			t.Errorf("the rest: %d, %v", n, err)
+		}
+	}
+}
+
 // TestRestList takes connections out of every place.
 func TestRestList(t *testing.T) {
 	t.Parallel()

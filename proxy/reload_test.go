@@ -28,6 +28,7 @@ func parsed(t *testing.T, yaml string) *config.Config {
 	if conf == nil {
 		t.Fatalf("configuration: %v", problems)
 	}
+	unhurried(conf)
 	return conf
 }
 
