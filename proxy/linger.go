@@ -28,7 +28,7 @@ func linger(conn net.Conn, lingers bool) {
 // lingerOut says that nothing more follows and waits, within bounds, until the
 // client has said all that it had to say. A server that stops waits for a moment.
 func (c *clientConn) lingerOut() {
-	limit := lingerTime
+	limit := c.l.lingers
 	select {
 	case <-c.l.closed:
 		limit = lastLinger

@@ -50,7 +50,9 @@ func TestNobodyIsToldToGoOnInVain(t *testing.T) {
 // client, which is still sending, gets the answer and no reset.
 func TestRefusedBodyDoesNotHideTheAnswer(t *testing.T) {
 	t.Parallel()
-	r := start(t, authYAML("")+"server: {max_body: 1MiB}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n")
+	r := start(t, authYAML("")+"server: {max_body: 1MiB}\nagents:\n  - {name: it, protocol: cycls, url: \"demo:cycls\"}\n", func(s *Server) {
+		s.lingers = longest // however slowly this client gets to run
+	})
 	for _, f := range []struct {
 		name, headers string
 		size          int

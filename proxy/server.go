@@ -32,6 +32,7 @@ type Server struct {
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
 	hold    time.Duration // how long an answer that was only opened is held back; tests change it
+	lingers time.Duration // lingerTime; tests change it
 	share   time.Duration // how often the events of runs in the background are kept and looked for; tests change it
 
 	draining atomic.Bool // not ready any more; every answer closes its connection
@@ -64,7 +65,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 // build is New with a clock for the rates, by which tests let no time pass; nil is the true one.
 func build(c *config.Config, log *zap.Logger, demo DemoDialer, rates func() time.Time) (*Server, error) {
 	s := &Server{
-		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime, share: sharePause,
+		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime, share: sharePause, lingers: lingerTime,
 		running: map[*call]struct{}{}, idle: make(chan struct{}),
 		clock: time.Now,
 	}
@@ -142,7 +143,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	timeouts := s.snapshot().conf.Server.Timeouts
 	l := newListener(ln, s.snapshot().conf.Server.MaxConnections, timeouts.Write, s.log)
 	l.onEvict = s.meters.set.GetOrCreateCounter("dragoman_connections_evicted_total").Inc
-	l.watcher, l.certs, l.headTimeout = s.watcher, s.certs, timeouts.Header
+	l.watcher, l.certs, l.headTimeout, l.lingers = s.watcher, s.certs, timeouts.Header, s.lingers
 	s.mu.Lock()
 	down := s.stopped
 	s.ln = l
