@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
@@ -49,12 +48,13 @@ type adminServer struct {
 
 // serveAdmin answers operators on ln until stopAdmin.
 func (s *Server) serveAdmin(ln net.Listener) {
+	limits := s.snapshot().conf.Server.Timeouts
 	a := &adminServer{ln: ln, done: make(chan error, 1), quit: make(chan struct{})}
 	a.http = &fasthttp.Server{
 		Handler: func(ctx *fasthttp.RequestCtx) { s.handleAdmin(a, ctx) },
 		Logger:  serverLog{s.log}, SecureErrorLogMessage: true,
 		MaxRequestBodySize: 1, DisablePreParseMultipartForm: true, GetOnly: true,
-		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		ReadTimeout: limits.Header, WriteTimeout: limits.Write, IdleTimeout: limits.Idle,
 		Concurrency: 100, ReduceMemoryUsage: true, NoDefaultServerHeader: true, NoDefaultContentType: true, CloseOnShutdown: true,
 	}
 	s.mu.Lock()
