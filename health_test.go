@@ -53,7 +53,7 @@ func TestHealthCommand(t *testing.T) {
 		if got := run(append([]string{"health"}, args...), strings.NewReader(""), &stdout, &stderr); got != code {
 			t.Errorf("%q: exit %d, want %d: %s", args, got, code, &stderr)
 		}
-		if took := time.Since(start); took > 5*healthTime {
+		if took := time.Since(start); took > time.Minute { // a machine may stand still for a while, but nothing is waited for
 			t.Errorf("%q: it took %v", args, took)
 		}
 		if !strings.Contains(stdout.String(), out) || !strings.Contains(stderr.String(), errs) || strings.Contains(stdout.String(), "X: y") {

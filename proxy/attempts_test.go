@@ -370,7 +370,7 @@ func TestBreakerSendsToTheFallback(t *testing.T) {
 	ask("other", "2", 1)
 	ask("other", "2", 2)
 	ask("other", "", 2) // the breaker is open
-	ahead.Store(int64(13 * time.Second))
+	ahead.Store(int64(13 * time.Minute))
 	healed.Store(true)
 	ask("it", "", 3) // the trial
 	ask("it", "", 4)

@@ -191,33 +191,51 @@ func TestHalfCloseIsLeaving(t *testing.T) {
 func TestShutdownWithIdleClients(t *testing.T) {
 	t.Parallel()
 	overEveryWire(t, func(t *testing.T, start starter) {
-		back := stage(t, answerWhole)
-		r := start(t, agentYAML("chat", back.addr))
-		silent, after, json := r.dial(), r.dial(), r.dial()
-		after.send("POST", "/v1/chat/completions", chatHelloStream, "")
-		after.reply()
-		json.send("POST", "/v1/chat/completions", chatHello, "")
-		json.reply()
-		waitFor(t, "three connections", func() bool {
-			r.ln.mu.Lock()
-			defer r.ln.mu.Unlock()
-			return len(r.ln.conns) == 3
-		})
-		began := time.Now()
-		if err := r.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
 		// fasthttp alone would wait for five seconds.
-		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("it took %v", took)
-		}
-		for _, c := range []*client{silent, after, json} {
-			c.ended()
-		}
-		if n := len(r.ln.slots); n > 1 { // one may wait in Accept
-			t.Errorf("%d slots are taken", n)
-		}
+		quick(t, 3*time.Second, func() time.Duration { return shutDownWithIdleClients(t, start) })
 	})
+}
+
+func shutDownWithIdleClients(t *testing.T, start starter) (took time.Duration) {
+	t.Helper()
+	back := stage(t, answerWhole)
+	r := start(t, agentYAML("chat", back.addr))
+	silent, after, json := r.dial(), r.dial(), r.dial()
+	after.send("POST", "/v1/chat/completions", chatHelloStream, "")
+	after.reply()
+	json.send("POST", "/v1/chat/completions", chatHello, "")
+	json.reply()
+	waitFor(t, "three connections", func() bool {
+		r.ln.mu.Lock()
+		defer r.ln.mu.Unlock()
+		return len(r.ln.conns) == 3
+	})
+	began := time.Now()
+	if err := r.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	took = time.Since(began)
+	for _, c := range []*client{silent, after, json} {
+		c.ended()
+	}
+	if n := len(r.ln.slots); n > 1 { // one may wait in Accept
+		t.Errorf("%d slots are taken", n)
+	}
+	return took
+}
+
+// quick fails a test if nothing of several takes less than limit. A machine that stands still for a while makes one slow, not all.
+func quick(t *testing.T, limit time.Duration, once func() (took time.Duration)) {
+	t.Helper()
+	var all []time.Duration
+	for range 5 {
+		took := once()
+		if took < limit {
+			return
+		}
+		all = append(all, took)
+	}
+	t.Errorf("it took %v", all)
 }
 
 // TestShutdownTwice shuts down at once, again, and serves afterwards.

@@ -25,7 +25,7 @@ import (
 
 // longest bounds waits that only a bug makes long; it decides no test that
 // passes.
-const longest = 45 * time.Second
+const longest = 90 * time.Second
 
 // running is a proxy under test, on a loopback port.
 type running struct {
@@ -135,8 +135,15 @@ func unhurried(conf *config.Config) {
 		}
 	}
 	for i := range conf.Agents {
-		if d := &conf.Agents[i].Timeouts.Connect; *d == 5*time.Second {
+		a := &conf.Agents[i]
+		if d := &a.Timeouts.Connect; *d == 5*time.Second {
 			*d = longest
+		}
+		if d := &a.Health.Timeout; *d == 2*time.Second {
+			*d = longest
+		}
+		if d := &a.Balance.Pause; *d == 10*time.Second {
+			*d = 10 * time.Minute
 		}
 	}
 }

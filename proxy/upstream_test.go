@@ -24,7 +24,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 )
 
-const patience = 10 * time.Second // for what must happen; nothing waits this long when it does
+const patience = longest // for what must happen; nothing waits this long when it does
 
 // testTLS returns configurations for both ends that trust each other.
 func testTLS() (server, client *tls.Config) {
@@ -168,7 +168,11 @@ func newBackend(t testing.TB, network string, serve func(*backendConn)) *scripte
 
 // origin makes an origin for b.
 func (b *scriptedBackend) origin(t testing.TB) *origin {
-	o := newOrigin(b.cfg)
+	cfg := b.cfg
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = longest
+	}
+	o := newOrigin(cfg)
 	t.Cleanup(o.close)
 	return o
 }
