@@ -95,6 +95,7 @@ func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.looks = longest
 	for _, f := range tune {
 		f(s)
 	}

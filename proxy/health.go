@@ -43,11 +43,7 @@ type readiness struct {
 	reasons []string
 }
 
-const (
-	readinessAge = time.Second
-	// storeAge is how long the store of conversations may take to be looked at. It decides nothing, so no probe fails for it.
-	storeAge = readinessAge / 4
-)
+const readinessAge = time.Second
 
 // ready reports whether requests should come here, and why.
 func (s *Server) ready() (bool, []string) {
@@ -70,7 +66,7 @@ func (s *Server) ready() (bool, []string) {
 // look asks every agent that counts: one that lives beside the proxy, or whose
 // configuration says so (health.ready). It is ready if one of its backends is.
 func (s *Server) look() (good bool, reasons []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), readinessAge)
+	ctx, cancel := context.WithTimeout(context.Background(), s.looks)
 	defer cancel()
 	snap := s.snapshot()
 	type probe struct {
@@ -84,7 +80,8 @@ func (s *Server) look() (good bool, reasons []string) {
 	var unkept error
 	if s.state != nil {
 		wait.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, storeAge)
+			// It decides nothing, so no probe fails for it.
+			ctx, cancel := context.WithTimeout(ctx, s.looks/4)
 			defer cancel()
 			unkept = s.state.Ping(ctx)
 		})

@@ -32,6 +32,7 @@ type Server struct {
 	started int64         // Unix seconds
 	gather  time.Duration // how long letters wait for more; tests change it
 	hold    time.Duration // how long an answer that was only opened is held back; tests change it
+	looks   time.Duration // readinessAge: what a look at the agents may take; tests change it
 	lingers time.Duration // lingerTime; tests change it
 	share   time.Duration // how often the events of runs in the background are kept and looked for; tests change it
 
@@ -65,7 +66,7 @@ func New(c *config.Config, log *zap.Logger, demo DemoDialer) (*Server, error) {
 // build is New with a clock for the rates, by which tests let no time pass; nil is the true one.
 func build(c *config.Config, log *zap.Logger, demo DemoDialer, rates func() time.Time) (*Server, error) {
 	s := &Server{
-		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime, share: sharePause, lingers: lingerTime,
+		log: log, router: newRouter(), started: time.Now().Unix(), gather: gatherTime, hold: preambleTime, share: sharePause, lingers: lingerTime, looks: readinessAge,
 		running: map[*call]struct{}{}, idle: make(chan struct{}),
 		clock: time.Now,
 	}
