@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/dragoman-proxy/dragoman/internal/state"
 )
 
 // TestReadiness holds which agents count, and that one with several backends is ready if
@@ -64,6 +68,27 @@ func TestReadiness(t *testing.T) {
 	})
 	// What takes connections and fails its checks is down.
 	f(list("", up), false, []string{"agent it is down: its checks fail"}, mark(false))
+}
+
+// TestReadinessDoesNotWait for an agent, or for a store, that says nothing: a probe has a second or two of its own.
+func TestReadinessDoesNotWait(t *testing.T) {
+	t.Parallel()
+	r := start(t, "state: {store: memory}\n"+agentYAML("chat", "127.0.0.1:1"), func(s *Server) {
+		s.looks = 10 * time.Millisecond
+		s.snapshot().agent("it").backends[0].dial = stuckDialer(make(chan struct{}, 1))
+		s.state = mute{s.state}
+	})
+	if status, text := r.operator().get("/readyz"); status != 503 || strings.Count(text, "deadline exceeded") != 2 {
+		t.Errorf("%d %q", status, text)
+	}
+}
+
+// mute is a store that does not answer whether it works.
+type mute struct{ state.Store }
+
+func (mute) Ping(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // TestNotReadyAtOnce holds that a drain is seen by the next probe, on both listeners, and
