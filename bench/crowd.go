@@ -229,14 +229,15 @@ var crowdFaces = map[string]crowdFace{
 		path: "/v1/chat/completions", body: `{"model":"%s","messages":[{"role":"system","content":"` + system + `"},{"role":"user","content":%q}],"stream":%t}`,
 		delta: `"content":"`, last: "data: [DONE]", wrong: `data: {"error"`, said: `"content":"crowded"`,
 	},
-	"responses": {
-		path: "/v1/responses", body: `{"model":"%s","instructions":"` + system + `","input":%q,"store":false,"stream":%t}`,
+	"responses": responsesFace(`,"store":false`),
+	"kept":      responsesFace(""), // as the API has it by default
+}
+
+func responsesFace(store string) crowdFace {
+	return crowdFace{
+		path: "/v1/responses", body: `{"model":"%s","instructions":"` + system + `","input":%q` + store + `,"stream":%t}`,
 		delta: `"type":"response.output_text.delta"`, last: "event: response.completed", wrong: "event: response.failed", said: `"text":"crowded"`,
-	},
-	"kept": { // as the API has it by default
-		path: "/v1/responses", body: `{"model":"%s","instructions":"` + system + `","input":%q,"stream":%t}`,
-		delta: `"type":"response.output_text.delta"`, last: "event: response.completed", wrong: "event: response.failed", said: `"text":"crowded"`,
-	},
+	}
 }
 
 func (f *crowdFace) request(agent string, o order) []byte {
