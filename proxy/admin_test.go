@@ -95,12 +95,7 @@ func TestProfiles(t *testing.T) {
 	// One at a time, and none outlives the listener.
 	c := dialTo(t, op.addr)
 	fmt.Fprint(c, "GET /debug/pprof/profile?seconds=60 HTTP/1.0\r\n\r\n")
-	for deadline := time.Now().Add(longest); !r.admin.profiling.Load(); {
-		if time.Now().After(deadline) {
-			t.Fatal("no profile begins")
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // polls for what has no channel
-	}
+	waitFor(t, "a profile to begin", r.admin.profiling.Load)
 	if status, _ := op.get("/debug/pprof/heap"); status != 429 {
 		t.Errorf("two at a time: %d", status)
 	}

@@ -643,11 +643,9 @@ func TestRedisIsAway(t *testing.T) {
 			}
 		}
 		r.waitLog(len(want))
-		for deadline := time.Now().Add(longest); r.logs.FilterMessage("redis cannot be had; limits are not shared").Len() != 1; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls for what has no channel
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %d lines of the change", mode, r.logs.FilterMessage("redis cannot be had; limits are not shared").Len())
-			}
-		}
+		waitFor(t, mode+": one line of the change", func() bool {
+			return r.logs.FilterMessage("redis cannot be had; limits are not shared").Len() == 1
+		})
 	}
 }
 
@@ -755,11 +753,7 @@ func TestConcurrency(t *testing.T) {
 	}
 	inLine := func(n int) {
 		t.Helper()
-		for deadline := time.Now().Add(longest); r.waiting() != n; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls for what has no channel
-			if time.Now().After(deadline) {
-				t.Fatalf("%d in line, want %d", r.waiting(), n)
-			}
-		}
+		waitFor(t, fmt.Sprintf("%d in line", n), func() bool { return r.waiting() == n })
 	}
 	first := open(1)
 	if v := <-back.seen; v.req.Header.Get("X-Request-Id") != "1" {

@@ -506,7 +506,7 @@ func TestEndsAreNotToldTooEarly(t *testing.T) {
 	}
 }
 
-// holding holds back the last events of runs, kept as such or among others.
+// holding holds back the last events of runs.
 type holding struct {
 	state.Store
 	gate   chan struct{}
@@ -514,7 +514,7 @@ type holding struct {
 }
 
 func (h *holding) Save(ctx context.Context, owner string, c state.Change) error {
-	if n := len(c.Put); n > 0 && strings.HasPrefix(c.Put[n-1].Name, "events-") && (strings.HasSuffix(string(c.Put[n-1].Value), "true") || strings.Contains(string(c.Put[0].Value), "[DONE]")) {
+	if len(c.Put) > 0 && strings.HasPrefix(c.Put[0].Name, "events-") && strings.Contains(string(c.Put[0].Value), "[DONE]") {
 		<-h.gate
 	}
 	return h.Store.Save(ctx, owner, c)

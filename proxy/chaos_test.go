@@ -52,7 +52,7 @@ func (c *client) ended() {
 }
 
 // waitFor polls for what has no channel.
-func waitFor(t *testing.T, what string, ok func() bool) {
+func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(longest); !ok(); {
 		if time.Now().After(deadline) {

@@ -367,19 +367,13 @@ func TestPendingRequestsAreNotHungUpOn(t *testing.T) {
 	}
 	l := newListener(ln, 2, time.Second, nil)
 	defer l.Close()
-	var theirs, ours [2]net.Conn
+	var theirs [2]net.Conn
+	var ours [2]*clientConn
 	for i := range ours {
-		if theirs[i], err = net.Dial("tcp", ln.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-		defer theirs[i].Close()
-		if ours[i], err = l.Accept(); err != nil {
-			t.Fatal(err)
-		}
-		defer ours[i].Close()
+		theirs[i], ours[i] = accepted(t, l)
 	}
 	_, _ = io.WriteString(theirs[1], "GET")
-	waitFor(t, "the request", func() bool { return pending(ours[1].(*clientConn).raw) })
+	waitFor(t, "the request", func() bool { return pending(ours[1].raw) })
 	l.hangUp(false)
 	if _, err := theirs[0].Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the idle one: %v", err)

@@ -25,7 +25,7 @@ import (
 
 // longest bounds waits that only a bug makes long; it decides no test that
 // passes.
-const longest = 90 * time.Second
+const longest = 45 * time.Second
 
 // running is a proxy under test, on a loopback port.
 type running struct {
@@ -125,27 +125,21 @@ func startOver(t *testing.T, wire, yaml string, tune ...func(*Server)) *running 
 // unhurried gives all that waits for the machine, and not for a client's or an agent's decision, as long as a test may take, where
 // the test does not say how long: machines stand still for seconds.
 func unhurried(conf *config.Config) {
-	for d, usual := range map[*time.Duration]time.Duration{
-		&conf.Server.Timeouts.Header: 5 * time.Second,
-		&conf.Server.Timeouts.Body:   30 * time.Second,
-		&conf.Server.Timeouts.Write:  30 * time.Second,
-		&conf.State.Timeout:          2 * time.Second,
-	} {
+	relax := func(d *time.Duration, usual, to time.Duration) {
 		if *d == usual {
-			*d = longest
+			*d = to
 		}
 	}
+	limits, usual := &conf.Server.Timeouts, config.DefaultServer().Timeouts
+	relax(&limits.Header, usual.Header, longest)
+	relax(&limits.Body, usual.Body, longest)
+	relax(&limits.Write, usual.Write, longest)
+	relax(&conf.State.Timeout, config.DefaultState().Timeout, longest)
 	for i := range conf.Agents {
-		a := &conf.Agents[i]
-		if d := &a.Timeouts.Connect; *d == 5*time.Second {
-			*d = longest
-		}
-		if d := &a.Health.Timeout; *d == 2*time.Second {
-			*d = longest
-		}
-		if d := &a.Balance.Pause; *d == 10*time.Second {
-			*d = 10 * time.Minute
-		}
+		a, usual := &conf.Agents[i], config.DefaultAgent()
+		relax(&a.Timeouts.Connect, usual.Timeouts.Connect, longest)
+		relax(&a.Health.Timeout, usual.Health.Timeout, longest)
+		relax(&a.Balance.Pause, usual.Balance.Pause, 10*time.Minute)
 	}
 }
 

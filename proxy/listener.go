@@ -25,7 +25,7 @@ type listener struct {
 	net.Listener
 	log         *zap.Logger
 	write       atomic.Int64  // the write timeout, a time.Duration: a reload may change it
-	lingers     time.Duration // lingerTime, but in tests
+	lingers     time.Duration // lingerTime
 	headTimeout time.Duration // what a client has for a TLS handshake, and for a head
 	watcher     *watcher      // nil: departures show at the next write
 	certs       *certificates // nil: no TLS
@@ -47,7 +47,7 @@ type listener struct {
 
 func newListener(ln net.Listener, maxConns int, writeTimeout time.Duration, log *zap.Logger) *listener {
 	l := &listener{
-		Listener: ln, log: log, lingers: lingerTime,
+		Listener: ln, log: log,
 		slots: make(chan struct{}, maxConns), closed: make(chan struct{}), stirred: make(chan struct{}, 1),
 		conns: map[*clientConn]struct{}{},
 	}

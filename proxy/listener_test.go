@@ -174,6 +174,22 @@ func TestBusyClientsKeepTheirPlaces(t *testing.T) {
 	})
 }
 
+// accepted is a client of a listener on loopback, seen from both sides.
+func accepted(t *testing.T, l *listener) (client net.Conn, server *clientConn) {
+	t.Helper()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return client, c.(*clientConn)
+}
+
 // TestRequestBeforeEvictionIsServed has a request come when its connection was asked to
 // go already: it stays, and another is asked.
 func TestRequestBeforeEvictionIsServed(t *testing.T) {
@@ -187,17 +203,8 @@ func TestRequestBeforeEvictionIsServed(t *testing.T) {
 	var servers []*clientConn
 	var clients []net.Conn
 	for range 2 {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		s, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		clients, servers = append(clients, c), append(servers, s.(*clientConn))
+		client, server := accepted(t, l)
+		clients, servers = append(clients, client), append(servers, server)
 	}
 	l.evict()
 	l.evict() // one at a time
@@ -253,17 +260,7 @@ func TestRequestsThatCameAreRead(t *testing.T) {
 	defer l.Close()
 	b := make([]byte, 10)
 	for _, says := range []string{"", "GET", "GET, and is to go"} {
-		client, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		s, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		c := s.(*clientConn)
+		client, c := accepted(t, l)
 		if _, err := io.WriteString(client, says[:min(3, len(says))]); err != nil {
 			t.Fatal(err)
 		}

@@ -449,7 +449,7 @@ func TestProbedBackendThatDiesIsAvoided(t *testing.T) {
 	}, checked(5*time.Millisecond, ""))
 	m := p.first().set.Members()
 	dead.Store(true)
-	eventually(t, "not seen to be down", func() bool { return m[0].State() == balance.Down })
+	waitFor(t, "it to be seen down", func() bool { return m[0].State() == balance.Down })
 	if m[1].State() != balance.Closed {
 		t.Error("a backend without the free route is down")
 	}
@@ -459,7 +459,7 @@ func TestProbedBackendThatDiesIsAvoided(t *testing.T) {
 		}
 	}
 	dead.Store(false)
-	eventually(t, "not seen to be up", func() bool { return m[0].State() == balance.Closed })
+	waitFor(t, "it to be seen up", func() bool { return m[0].State() == balance.Closed })
 }
 
 // TestProbesFollowTheServer: they begin with Serve, follow a reload, and end with Shutdown.

@@ -23,17 +23,8 @@ func TestOptionsUnderTLS(t *testing.T) {
 	l := newListener(ln, 1, 7*time.Second, zap.NewNop())
 	l.certs, l.watcher = certs, newTestWatcher(t)
 	defer l.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	got, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer got.Close()
-	if userTimeout, lowat := tcpOptions(t, got.(*clientConn).raw); userTimeout != 7000 || lowat != notSentLowWater {
+	c, got := accepted(t, l)
+	if userTimeout, lowat := tcpOptions(t, got.raw); userTimeout != 7000 || lowat != notSentLowWater {
 		t.Errorf("TCP_USER_TIMEOUT %d, TCP_NOTSENT_LOWAT %d", userTimeout, lowat)
 	}
 	gone := make(chan struct{})

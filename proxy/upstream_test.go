@@ -24,8 +24,6 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 )
 
-const patience = longest // for what must happen; nothing waits this long when it does
-
 // testTLS returns configurations for both ends that trust each other.
 func testTLS() (server, client *tls.Config) {
 	s := httptest.NewUnstartedServer(nil)
@@ -40,7 +38,7 @@ func await(t testing.TB, ch <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-ch:
-	case <-time.After(patience):
+	case <-time.After(longest):
 		t.Fatalf("%s: nothing happened", what)
 	}
 }
@@ -180,7 +178,7 @@ func (b *scriptedBackend) origin(t testing.TB) *origin {
 var (
 	testBody  = []byte(`{"model":"m"}`)
 	testHead  = []byte("POST /v1/x HTTP/1.1\r\nHost: agent\r\nContent-Length: 13\r\n\r\n")
-	testLimit = deadlines{FirstByte: patience, Idle: patience}
+	testLimit = deadlines{FirstByte: longest, Idle: longest}
 )
 
 const okHello = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
@@ -228,17 +226,6 @@ func wantError(t testing.TB, err error, want upstreamError) {
 	}
 	if want.Err != nil && !errors.Is(err, want.Err) {
 		t.Errorf("got %v, want %v", err, want.Err)
-	}
-}
-
-// eventually waits, without a clock, for what another goroutine or the kernel is
-// about to do.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !f(); runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
 	}
 }
 
@@ -526,7 +513,7 @@ func TestUnsolicitedBytesAreFoundByTheProbe(t *testing.T) {
 			o := b.origin(t)
 			fetch(t, o)
 			close(more)
-			eventually(t, "the probe sees nothing", func() bool { return !o.idle[0].alive() })
+			waitFor(t, "the probe to see it", func() bool { return !o.idle[0].alive() })
 			if got := fetch(t, o); got != "hello" || b.conns.Load() != 2 {
 				t.Errorf("got %q over %d connections", got, b.conns.Load())
 			}
@@ -555,7 +542,7 @@ func TestStaleConnectionIsDroppedByTheProbe(t *testing.T) {
 				o := b.origin(t)
 				fetch(t, o)
 				close(leave)
-				eventually(t, "the probe sees nothing", func() bool { return !o.idle[0].alive() })
+				waitFor(t, "the probe to see it", func() bool { return !o.idle[0].alive() })
 				fetch(t, o)
 				if c, r := b.conns.Load(), b.requests.Load(); c != 2 || r != 2 {
 					t.Errorf("%d connections, %d requests", c, r)
@@ -765,7 +752,7 @@ func TestPoolJanitor(t *testing.T) {
 	o := b.origin(t)
 	fetch(t, o)
 	await(t, closed, "closing of the idle connection")
-	eventually(t, "still in the pool", func() bool { return o.idleConns() == 0 })
+	waitFor(t, "an empty pool", func() bool { return o.idleConns() == 0 })
 	fetch(t, o)
 	await(t, closed, "closing of the second idle connection")
 }
@@ -1069,7 +1056,7 @@ func TestCancelRaces(t *testing.T) {
 		wg.Wait()
 	}
 	o.close()
-	eventually(t, "descriptors leak", func() bool { return openFiles(t) <= before })
+	waitFor(t, "all descriptors to be given back", func() bool { return openFiles(t) <= before })
 }
 
 // Heartbeats and idle limits are deadlines in mid-stream: after each the same
@@ -1139,7 +1126,7 @@ func TestDeadlinesAreNotInherited(t *testing.T) {
 			})
 			o := b.origin(t)
 			short := 20 * time.Millisecond
-			x, err := o.roundTrip(nil, testHead, testBody, deadlines{FirstByte: patience, Idle: patience})
+			x, err := o.roundTrip(nil, testHead, testBody, deadlines{FirstByte: longest, Idle: longest})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1171,7 +1158,7 @@ func TestTimeouts(t *testing.T) {
 	short := 5 * time.Millisecond
 	t.Run("first byte", func(t *testing.T) {
 		b := newBackend(t, "tcp", func(c *backendConn) { c.request(); c.say("HTTP/1.1 2"); c.awaitClose() })
-		for _, limit := range []deadlines{{FirstByte: short}, {FirstByte: patience, Total: time.Now().Add(short)}, {Total: time.Now().Add(short)}} {
+		for _, limit := range []deadlines{{FirstByte: short}, {FirstByte: longest, Total: time.Now().Add(short)}, {Total: time.Now().Add(short)}} {
 			_, err := b.origin(t).roundTrip(&cancel{}, testHead, testBody, limit)
 			var ue *upstreamError
 			if !errors.As(err, &ue) || !ue.Timeout || ue.Canceled {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestStalledReaderIsCut: who takes nothing of an answer within the write timeout
@@ -50,12 +49,7 @@ func TestStalledReaderIsCut(t *testing.T) {
 				bad.send("POST", "/v1/chat/completions", chatHello, "")
 				<-back.seen
 				<-back.seen
-				for deadline := time.Now().Add(longest); r.open() > 1; {
-					if time.Now().After(deadline) {
-						t.Fatal("the stalled client's connection is open")
-					}
-					time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polls for what has no channel
-				}
+				waitFor(t, "the end of the stalled client's connection", func() bool { return r.open() <= 1 })
 			} else {
 				bad.send("POST", "/v1/chat/completions", chatHelloStream, "")
 				<-cut
